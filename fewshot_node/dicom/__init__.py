@@ -1,0 +1,1 @@
+"""Everything that speaks DICOM: the network, the spool, the ledger, volumes and result objects."""

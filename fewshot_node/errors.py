@@ -1,0 +1,108 @@
+"""Every error that this package raises, in one tree.
+
+The tree is split by what the caller does next::
+
+    FewshotNodeError
+    ├── ConfigurationError      a setting is wrong: stop, name the key, exit
+    ├── PermanentError          the same input fails again: record the reason, go on
+    │   ├── NotDicomError           bytes that are no DICOM object
+    │   ├── SeriesError             a series that cannot become a volume
+    │   │   ├── GeometryError           mixed, irregular or absent geometry, missing slices
+    │   │   └── PixelDataError          truncated or undecodable pixels
+    │   ├── TaskError               a task that is unknown, unfinished or contradictory
+    │   │   ├── UnknownTaskError        no such task or revision
+    │   │   └── RuleError               a routing rule that cannot be evaluated
+    │   ├── TemplateError           an annotated example that cannot be used
+    │   ├── CheckpointError         a model folder that cannot be loaded
+    │   └── ConformanceError        a result object that must not leave
+    ├── RetryableError          the same call may succeed later: wait, try again
+    │   ├── PeerUnavailableError    PACS or another DICOM peer does not answer
+    │   ├── DeliveryError           a peer answered but did not take or keep an object
+    │   └── OrchestratorError       the Prefect server does not answer
+    └── RefusedError            this node cannot take more now
+        ├── DiskFullError           the spool's file system has no room
+        └── PortInUseError          a listening address is taken
+
+A message says what happened, names the thing (UID, path, key) and the remedy. It never holds a
+patient's name, identifier or birth date.
+"""
+
+
+class FewshotNodeError(Exception):
+    """Root of every error that the package raises on purpose."""
+
+
+class ConfigurationError(FewshotNodeError):
+    """A setting is missing, misspelt or contradictory."""
+
+
+class PermanentError(FewshotNodeError):
+    """The same input will fail in the same way; retrying is pointless."""
+
+
+class NotDicomError(PermanentError):
+    """A file or a stream that is not a DICOM object."""
+
+
+class SeriesError(PermanentError):
+    """A series that cannot be turned into a volume."""
+
+
+class GeometryError(SeriesError):
+    """Mixed, irregular or absent slice geometry, or missing slices."""
+
+
+class PixelDataError(SeriesError):
+    """Pixel data that are truncated, undecodable or of an unsupported kind."""
+
+
+class TaskError(PermanentError):
+    """A task that is unfinished or contradictory."""
+
+
+class UnknownTaskError(TaskError):
+    """No task, or no revision, of that name is registered."""
+
+
+class RuleError(TaskError):
+    """A routing rule that cannot be evaluated, for example a misspelt attribute."""
+
+
+class TemplateError(PermanentError):
+    """An annotated example that cannot be used."""
+
+
+class CheckpointError(PermanentError):
+    """A model folder or hub name that cannot be loaded."""
+
+
+class ConformanceError(PermanentError):
+    """A result object that breaks the standard or points at the wrong thing."""
+
+
+class RetryableError(FewshotNodeError):
+    """A call that may succeed when it is made again later."""
+
+
+class PeerUnavailableError(RetryableError):
+    """A DICOM peer does not answer or rejects the association."""
+
+
+class DeliveryError(RetryableError):
+    """A peer answered, but an object was not taken or is not there afterwards."""
+
+
+class OrchestratorError(RetryableError):
+    """The Prefect server does not answer."""
+
+
+class RefusedError(FewshotNodeError):
+    """The node cannot take more at the moment."""
+
+
+class DiskFullError(RefusedError):
+    """The file system that holds the spool has no room."""
+
+
+class PortInUseError(RefusedError):
+    """A listening address is taken by another process."""
