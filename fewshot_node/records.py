@@ -160,7 +160,7 @@ class Volume:
 
     def to_index(self, points_mm: FloatArray) -> NDArray[np.float64]:
         """Map (..., 3) LPS mm to fractional (slice, row, column) indices."""
-        return _apply(np.linalg.inv(self.affine), points_mm)
+        return _apply(np.linalg.inv(self.affine).astype(np.float64), points_mm)
 
     def digest(self) -> str:
         """Digest of the pixels and the geometry."""
