@@ -1,0 +1,38 @@
+# The two commands of the README are `make demo` and `make test`; each does all of its own set-up.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: demo test check fix bench peers clean
+
+demo: $(STAMP) peers
+	$(BIN)/fewshot-node demo $(ARGS)
+
+test: $(STAMP) peers
+	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) peers
+	$(BIN)/python -m pytest tests/benchmarks -m benchmark -s $(ARGS)
+
+# A real Orthanc, dcmtk and dicom3tools where root can install them; says what is missing otherwise.
+peers:
+	@sh deploy/install-peers.sh
+
+$(STAMP): pyproject.toml constraints.txt deploy/make-venv.sh
+	@sh deploy/make-venv.sh $(PYTHON) $(VENV)
+	@touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) .demo .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,42 @@
+"""``route``: which task a series goes to, and why."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fewshot_node.cli.state import cli_state
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def group() -> None:
+    """See which task a series goes to, and why."""
+
+
+@app.command()
+def explain(
+    context: typer.Context,
+    series: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with the images of one series.")],
+    calling_ae_title: Annotated[str, typer.Option(help="AE title that would have sent it.")] = "",
+) -> None:
+    """Print the verdict of every rule of every published task."""
+    from fewshot_node.dicom.headers import read_header, series_files
+    from fewshot_node.tasks.registry import Registry
+    from fewshot_node.tasks.rules import evaluate
+
+    header = read_header(series_files(series))
+    tasks = Registry(cli_state(context).settings.tasks).all_published()
+    console = Console(highlight=False, soft_wrap=True)
+    if not tasks:
+        console.print("no task is published: register one with `fewshot-node task add`")
+    for task in tasks:
+        verdict = evaluate(task.definition.rules, header, calling_ae_title)
+        taken = "[green]takes it[/green]" if verdict.matches else "[red]does not take it[/red]"
+        console.print(f"{task.definition.name} revision {task.revision} {taken}")
+        for rule in verdict.rules:
+            console.print(f"  {'yes' if rule.holds else 'no ':3}  {rule.rule}   seen: {rule.seen}", markup=False)
+        if not verdict.rules:
+            console.print("  it has no rules, so it takes no series by itself")

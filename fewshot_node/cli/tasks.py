@@ -1,0 +1,118 @@
+"""``task``: register, fit and publish tasks."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fewshot_node.cli.state import cli_state
+from fewshot_node.records import TaskKind
+
+app = typer.Typer(no_args_is_help=True)
+
+TaskName = Annotated[str, typer.Argument(metavar="TASK", help="Name of the task.")]
+
+
+@app.command()
+def add(
+    context: typer.Context,
+    name: TaskName,
+    label: Annotated[
+        list[str], typer.Option(help='"VALUE=NAME" or "VALUE=NAME:SCHEME:CODE:MEANING"; repeat for each structure.')
+    ],
+    kind: Annotated[TaskKind, typer.Option(help="What the task gives back.")] = TaskKind.SEGMENTATION,
+    rule: Annotated[
+        list[str] | None, typer.Option(help='Routing rule such as "Modality=CT"; all rules must hold.')
+    ] = None,
+    adapter: Annotated[str, typer.Option(help="Few-shot adapter: contrastive or basic.")] = "contrastive",
+    refine: Annotated[str, typer.Option(help="Refinement: none or sam.")] = "none",
+    description: Annotated[str, typer.Option(help="A sentence for people.")] = "",
+) -> None:
+    """Register a task; templates come next (``template add``)."""
+    from fewshot_node.tasks.registry import Registry
+    from fewshot_node.tasks.task import new_definition
+
+    definition = new_definition(
+        name, kind, label, rule or [], adapter=adapter, refine=refine, description=description
+    )
+    Registry(cli_state(context).settings.tasks).add(definition)
+    typer.echo(f"task {name} is registered; next: fewshot-node template add {name} --series DIR --labels FILE")
+
+
+@app.command(name="list")
+def list_tasks(context: typer.Context) -> None:
+    """List the registered tasks."""
+    from fewshot_node.tasks.registry import Registry
+
+    registry = Registry(cli_state(context).settings.tasks)
+    table = Table("task", "kind", "labels", "templates", "published")
+    names = registry.names()
+    for name in names:
+        definition = registry.definition(name)
+        labels = ", ".join(label.name for label in definition.labels)
+        revisions = registry.revisions(name)
+        table.add_row(
+            name,
+            definition.kind.value,
+            labels,
+            str(len(registry.templates(name))),
+            f"revision {revisions[-1]}" if revisions else "not yet",
+        )
+    Console().print(table if names else "no tasks; register one with: fewshot-node task add")
+
+
+@app.command()
+def show(context: typer.Context, name: TaskName) -> None:
+    """Show a task: labels with their codes, rules, settings, templates and revisions."""
+    from fewshot_node.tasks.registry import Registry
+
+    registry = Registry(cli_state(context).settings.tasks)
+    definition = registry.definition(name)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{definition.name} ({definition.kind.value}) {definition.description}")
+    for label in definition.labels:
+        console.print(f"  label    {label.value} {label.name}: {label.type.scheme} {label.type.value} {label.type.meaning}")
+    for rule in definition.rules:
+        console.print(f"  rule     {rule}", markup=False)
+    if not definition.rules:
+        console.print("  rule     none: the task takes no series by itself")
+    console.print(f"  adapter  {definition.settings.adapter.name}")
+    console.print(f"  refine   {definition.settings.refine.engine}")
+    for template in registry.templates(name):
+        console.print(f"  template {template}", markup=False)
+    for revision in registry.revisions(name):
+        console.print(f"  revision {revision} {registry.published(name, revision).digest[:12]}")
+
+
+@app.command()
+def fit(context: typer.Context, name: TaskName) -> None:
+    """Learn the task from its templates."""
+    from fewshot_node.models import load_models
+    from fewshot_node.tasks.registry import Registry
+
+    settings = cli_state(context).settings
+    console = Console(stderr=True)
+    with console.status(f"fitting {name}"):
+        report = Registry(settings.tasks).fit(name, load_models(settings.worker).encoder)
+    typer.echo(
+        f"task {name}: learnt {report.labels} labels from {report.slices} slices in {report.seconds:.1f} s; "
+        f"next: fewshot-node task publish {name}"
+    )
+
+
+@app.command()
+def publish(context: typer.Context, name: TaskName) -> None:
+    """Freeze the fitted task as the next revision; matching series go to it from now on."""
+    from fewshot_node.models import load_models
+    from fewshot_node.tasks.registry import Registry
+
+    settings = cli_state(context).settings
+    registry = Registry(settings.tasks)
+    refiner = None
+    if registry.definition(name).settings.refine.engine != "none":
+        sam = load_models(settings.worker).sam
+        refiner = sam.weights_digest if sam else None
+    revision = registry.publish(name, refiner_digest=refiner)
+    typer.echo(f"task {name} revision {revision} is live")

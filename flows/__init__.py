@@ -1,0 +1,1 @@
+"""Prefect flows: what operators watch, retry and start by hand."""

@@ -1,0 +1,64 @@
+"""The flow of one series: the pipeline's stages as Prefect tasks, in a warm worker."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from prefect import flow, tags, task
+from prefect.cache_policies import NO_CACHE
+from prefect.states import State
+
+from fewshot_node.errors import RetryableError
+from fewshot_node.records import SeriesKey
+from fewshot_node.steps import StepRunner
+from flows.context import this_node, worker_name
+
+T = TypeVar("T")
+
+RETRY_DELAYS_S = [5.0, 30.0, 120.0]
+"""Waits before a retryable stage is run again, on top of the sender's own quick retries."""
+
+
+def series_tag(series: str) -> str:
+    """Tag that finds the runs of one series revision."""
+    return f"series:{series}"
+
+
+async def _may_succeed_later(_task: Any, _run: Any, state: State[Any]) -> bool:
+    error = await state.aresult(raise_on_failure=False)
+    return isinstance(error, RetryableError)
+
+
+def prefect_step(name: str, stage: Callable[[], T], *, retryable: bool = False) -> T:
+    """Run a stage as a Prefect task: named, timed, and retried when it may succeed later.
+
+    The stage is a closure without parameters, so no array and no identifier reaches Prefect.
+    """
+    runnable = task(
+        stage,
+        name=name,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        retries=len(RETRY_DELAYS_S) if retryable else 0,
+        retry_delay_seconds=RETRY_DELAYS_S if retryable else 0,
+        retry_condition_fn=_may_succeed_later if retryable else None,
+    )
+    return runnable()
+
+
+@flow(name="process-series", flow_run_name="{series} #{attempt}", persist_result=False)
+def process_series(series: str, attempt: int) -> str:
+    """Process one complete series; `series` is ``UID@REVISION`` and `attempt` the dispatcher's count."""
+    # Imported here: the dispatcher imports this module to submit the flow and must not load torch.
+    from fewshot_node.work import work_on  # noqa: PLC0415
+    from flows.worker import this_models  # noqa: PLC0415
+
+    step: StepRunner = prefect_step
+    state = work_on(this_node(), this_models(), SeriesKey.parse(series), attempt, worker_name(), step)
+    return state.value if state else "already taken"
+
+
+@task(name="process-series", task_run_name="{series} #{attempt}", cache_policy=NO_CACHE, persist_result=False)
+def process_series_warm(series: str, attempt: int) -> str:
+    """Run the flow inside a task worker, where the models are already loaded."""
+    with tags(series_tag(series)):
+        return process_series(series, attempt)
