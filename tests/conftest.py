@@ -1,0 +1,141 @@
+"""What every room's tests share: real peers, real data, and a reason where one is absent."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ORTHANC_START_S = 30.0
+PLUGIN_FOLDER = Path("/usr/share/orthanc/plugins")
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@dataclass(frozen=True)
+class OrthancServer:
+    """A running Orthanc that nobody else uses."""
+
+    dicom_port: int
+    http_port: int
+    aet: str
+    folder: Path
+    host: str = "127.0.0.1"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.http_port}"
+
+
+@pytest.fixture(scope="session")
+def require_tool() -> Callable[[str], str]:
+    """Give the path of a command line tool, or skip the test and say which tool is missing."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+        if path is None:
+            pytest.skip(f"{name} is not installed: apt-get install orthanc dcmtk dicom3tools")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """Give a TCP port that was free a moment ago, for peers that cannot listen on port 0."""
+
+    def find() -> int:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port: int = listener.getsockname()[1]
+        return port
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real data beside the checkout; it holds dicom/, series/ and suites/."""
+    folder = Path(os.environ.get("FEWSHOT_SHARED_DATA", SHARED_DATA))
+    if not folder.is_dir():
+        pytest.skip(f"no folder of real data at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def orthanc(
+    tmp_path_factory: pytest.TempPathFactory,
+    require_tool: Callable[[str], str],
+    free_port: Callable[[], int],
+) -> Iterator[OrthancServer]:
+    """Start a real Orthanc on free loopback ports; it ends with the session."""
+    binary = require_tool("Orthanc")
+    folder = tmp_path_factory.mktemp("orthanc")
+    for _ in range(3):  # somebody may take a free port before Orthanc does
+        server = OrthancServer(free_port(), free_port(), "ORTHANC", folder)
+        process = _start_orthanc(binary, server)
+        if _answers(server, process):
+            break
+        _end(process)
+    else:
+        pytest.fail("Orthanc did not start:\n" + (folder / "orthanc.log").read_text(errors="replace")[-2000:])
+    yield server
+    _end(process)
+
+
+def _start_orthanc(binary: str, server: OrthancServer) -> subprocess.Popen[bytes]:
+    plugins = (
+        [str(path) for path in PLUGIN_FOLDER.glob("libOrthanc*Web.so*")] if PLUGIN_FOLDER.is_dir() else []
+    )
+    configuration = {
+        "Name": "test",
+        "StorageDirectory": str(server.folder / "storage"),
+        "IndexDirectory": str(server.folder / "index"),
+        "Plugins": plugins,
+        "DicomAet": server.aet,
+        "DicomPort": server.dicom_port,
+        "HttpPort": server.http_port,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "DicomCheckModalityHost": False,
+        "DicomAlwaysAllowEcho": True,
+        "DicomAlwaysAllowStore": True,
+        "DicomAlwaysAllowFind": True,
+        "DicomAlwaysAllowGet": True,
+        "UnknownSopClassAccepted": True,
+        "StableAge": 1,
+    }
+    path = server.folder / "orthanc.json"
+    path.write_text(json.dumps(configuration, indent=2))
+    with (server.folder / "orthanc.log").open("wb") as log:
+        return subprocess.Popen([binary, str(path)], stdout=log, stderr=subprocess.STDOUT, cwd=server.folder)
+
+
+def _answers(server: OrthancServer, process: subprocess.Popen[bytes]) -> bool:
+    for _ in range(int(ORTHANC_START_S / 0.1)):
+        try:
+            with urllib.request.urlopen(f"{server.url}/system", timeout=2):
+                return True
+        except (urllib.error.URLError, OSError):
+            pass
+        try:
+            process.wait(timeout=0.1)
+        except subprocess.TimeoutExpired:
+            continue
+        return False
+    return False
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
