@@ -1,0 +1,1 @@
+"""Phantoms with exact truth, metrics and overlay pictures."""
