@@ -1,0 +1,190 @@
+"""Coded concepts for the labels that people name.
+
+Names are looked up among the SNOMED CT concepts that PS3.16 lists, as pydicom carries them.
+"""
+
+import difflib
+import hashlib
+import re
+from functools import cache
+
+from pydicom.sr.codedict import codes
+
+from fewshot_node.errors import TaskError
+from fewshot_node.records import Code, Label, TaskKind
+
+SNOMED_CT = "SCT"
+PRIVATE_SCHEME = "99FEWSHOT"
+"""Coding scheme designator of concepts that this node makes up; "99" marks a private one (PS3.3 8.2)."""
+
+ANATOMICAL_STRUCTURE = Code("123037004", SNOMED_CT, "Anatomical Structure")
+ABNORMAL_STRUCTURE = Code("49755003", SNOMED_CT, "Morphologically Abnormal Structure")
+SPATIAL_CONCEPT = Code("309825002", SNOMED_CT, "Spatial and Relational Concept")
+
+_CONTEXT_GROUPS = (("cid7151",), ("cid4", "cid7304", "cid8134"))
+"""Of PS3.16, the first that knows a name wins: segmentation types, then regions and structures."""
+_LESION_GROUP = "cid7159"
+_SIDE = re.compile(r"(left|right)\s+|\s+(left|right)$", re.IGNORECASE)
+_LONGEST_VALUE = 16
+_LONGEST_TEXT = 64
+_SHOWN = 5
+
+
+def resolve_label(value: int, name: str, code: str | None = None) -> Label:
+    """Return the label for a structure that is segmented.
+
+    Parameters
+    ----------
+    value
+        Value in label maps, 1..254.
+    name
+        What people call it. Without a code it is looked up, whatever the case. A side is not part of the
+        code: "Left kidney" gets the code of the kidney and keeps its name.
+    code
+        ``SCHEME:VALUE:MEANING``, for example ``SCT:10200004:Liver``, instead of the look-up.
+
+    Raises
+    ------
+    TaskError
+        The name is unknown or stands for several concepts (they are listed), or the code is malformed.
+    """
+    type_ = _parse_code(code) if code is not None else _look_up(value, name)
+    category = ABNORMAL_STRUCTURE if _is_lesion(type_) else ANATOMICAL_STRUCTURE
+    return _label(value, name, category, type_)
+
+
+def resolve_landmark(value: int, name: str, code: str | None = None) -> Label:
+    """Return the label for a point.
+
+    Few landmarks have a code in PS3.16. Without `code`, and when the name is no known structure, the
+    landmark gets a code of the private scheme ``99FEWSHOT`` that depends on its name alone.
+
+    Raises
+    ------
+    TaskError
+        The name stands for several concepts, or the code is malformed.
+    """
+    if code is not None:
+        return _label(value, name, ANATOMICAL_STRUCTURE, _parse_code(code))
+    if _find(name) or _find(_without_side(name)):
+        return _label(value, name, ANATOMICAL_STRUCTURE, _look_up(value, name))
+    return _label(value, name, SPATIAL_CONCEPT, Code(_private_value(name), PRIVATE_SCHEME, name.strip()))
+
+
+def parse_label(text: str, kind: TaskKind = TaskKind.SEGMENTATION) -> Label:
+    """Read ``VALUE=NAME`` or ``VALUE=NAME:SCHEME:CODE:MEANING``.
+
+    Raises
+    ------
+    TaskError
+        The text has another form, or its name or code cannot be resolved.
+    """
+    value, equals, rest = text.partition("=")
+    name, colon, code = rest.partition(":")
+    if not equals or not value.strip().isascii() or not value.strip().isdigit():
+        raise TaskError(f"label {text!r} is not VALUE=NAME: write for example 1=Liver or 1=Liver:SCT:10200004:Liver")
+    resolve = resolve_landmark if kind is TaskKind.LANDMARKS else resolve_label
+    return resolve(int(value), name.strip(), code if colon else None)
+
+
+def _label(value: int, name: str, category: Code, type_: Code) -> Label:
+    if not 0 < value < 255:
+        raise TaskError(f"label {name!r} has the value {value}: give one within 1..254 (0 is background)")
+    # Segment Label (0062,0005) is an LO: 64 characters, no backslash (PS3.5 6.2).
+    if not name.strip() or len(name) > _LONGEST_TEXT or "\\" in name or not name.isprintable():
+        raise TaskError(f"label {value} is named {name!r}: give 1 to 64 printable characters without a backslash")
+    return Label(value, name.strip(), category, type_)
+
+
+def _parse_code(text: str) -> Code:
+    scheme, value, meaning = (*(part.strip() for part in text.split(":", 2)), "", "")[:3]
+    short = all(0 < len(part) <= _LONGEST_VALUE for part in (scheme, value))
+    if not short or not 0 < len(meaning) <= _LONGEST_TEXT or "\\" in text or not text.isprintable():
+        raise TaskError(
+            f"code {text!r} is not SCHEME:VALUE:MEANING (16, 16 and 64 characters at most): "
+            "write for example SCT:10200004:Liver"
+        )
+    return Code(value, scheme, meaning)
+
+
+def _look_up(value: int, name: str) -> Code:
+    found = _find(name) or _find(_without_side(name))
+    if len(found) == 1:
+        return found[0]
+    near = found or _near(name) or (Code("10200004", SNOMED_CT, "Liver"),)
+    example = f"{value}={name}:{near[0].scheme}:{near[0].value}:{near[0].meaning}"
+    if found:
+        raise TaskError(f"{name!r} stands for several concepts ({_listed(found)}): choose one, as in {example}")
+    known = f"the nearest are {_listed(near)}" if _near(name) else "nothing similar is known"
+    raise TaskError(f"{name!r} is no structure of PS3.16; {known}: name one of them, or its code as in {example}")
+
+
+def _find(name: str) -> tuple[Code, ...]:
+    for meanings in _dictionaries():
+        found = meanings.get(_folded(name))
+        if found:
+            return found
+    return ()
+
+
+def _near(name: str) -> tuple[Code, ...]:
+    known: dict[str, tuple[Code, ...]] = {}
+    for meanings in reversed(_dictionaries()):
+        known.update(meanings)
+    wanted = _folded(name)
+    close = difflib.get_close_matches(wanted, known, n=_SHOWN, cutoff=0.7)
+    holding = sorted((meaning for meaning in known if wanted and wanted in meaning), key=len)
+    keys = tuple(dict.fromkeys((*close, *holding)))[:_SHOWN]
+    return tuple(code for key in keys for code in known[key])[:_SHOWN]
+
+
+def _listed(found: tuple[Code, ...]) -> str:
+    return ", ".join(f"{code.value} {code.meaning}" for code in found)
+
+
+@cache
+def _dictionaries() -> tuple[dict[str, tuple[Code, ...]], ...]:
+    """One dictionary a tier: folded meaning -> concepts."""
+    tiers = []
+    for groups in _CONTEXT_GROUPS:
+        tier: dict[str, dict[str, Code]] = {}
+        for code in (code for group in groups for code in _group(group)):
+            tier.setdefault(_folded(code.meaning), {})[code.value] = code
+        tiers.append({key: tuple(found.values()) for key, found in tier.items()})
+    return tuple(tiers)
+
+
+@cache
+def _group(name: str) -> tuple[Code, ...]:
+    """SNOMED CT concepts of a context group; groups that several schemes share cannot be read directly."""
+    known = _snomed()
+    return tuple(known[keyword] for keyword in getattr(codes, name).dir() if keyword in known)
+
+
+@cache
+def _snomed() -> dict[str, Code]:
+    concepts = codes.SCT.concepts.items()
+    return {keyword: Code(code.value, SNOMED_CT, code.meaning) for keyword, code in concepts}
+
+
+def _is_lesion(code: Code) -> bool:
+    if code.scheme != SNOMED_CT:
+        return False
+    return any(lesion.value == code.value for lesion in _group(_LESION_GROUP) if lesion.meaning != "Normal")
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.casefold().replace("-", " ").replace("_", " ").split())
+
+
+def _without_side(name: str) -> str:
+    return _SIDE.sub("", name.replace("_", " ").strip(), count=1)
+
+
+def _private_value(name: str) -> str:
+    slug = re.sub(r"[^A-Z0-9]+", "-", name.strip().upper()).strip("-")
+    if slug and len(slug) <= _LONGEST_VALUE and slug == name.strip().upper():
+        return slug
+    # Other names must not fall onto one code, so what the slug lost comes back as a digest.
+    digest = hashlib.sha256(name.strip().casefold().encode()).hexdigest()[:6].upper()
+    return f"{slug[: _LONGEST_VALUE - 7]}-{digest}".lstrip("-")

@@ -1,0 +1,260 @@
+"""The tasks of a site, on disk.
+
+::
+
+    <root>/<task>/draft/       definition.json  provenance.json  templates/  fit.json  adapter.safetensors
+    <root>/<task>/revisions/0001/    the same files and manifest.json, never changed again
+
+Everything is JSON or safetensors; nothing is unpickled. A draft changes file by file, each of them
+whole; a revision appears as a whole folder or not at all.
+"""
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fewshot_node.errors import TaskError, TemplateError, UnknownTaskError
+from fewshot_node.tasks.fit import FitReport, fit_key, fit_task
+from fewshot_node.tasks.revision import load_revision, write_revision
+from fewshot_node.tasks.storage import read_json, whole_file, whole_folder, write_json
+from fewshot_node.tasks.task import (
+    PublishedTask,
+    TaskDefinition,
+    check_name,
+    definition_from_data,
+    definition_to_data,
+)
+from fewshot_node.tasks.template_store import load_template, remove_template, save_template, template_names
+from fewshot_node.tasks.templates import Template
+from fewshot_node.vision.adapters import save_adapter
+from fewshot_node.vision.backbone import DenseEncoder
+
+logger = logging.getLogger(__name__)
+
+
+class Registry:
+    """Tasks below one folder; the folder is made when the first task is added.
+
+    A task is a draft, to which templates are added and which is fitted, and its published revisions.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def add(self, definition: TaskDefinition) -> None:
+        """Begin a task.
+
+        Raises
+        ------
+        TaskError
+            There is a task of that name.
+        """
+        try:
+            with whole_folder(self.root / definition.name) as folder:
+                write_json(folder / "draft" / "definition.json", definition_to_data(definition))
+        except FileExistsError as error:
+            raise TaskError(
+                f"task {definition.name} exists: choose another name, or publish a new revision of it"
+            ) from error
+
+    def update(self, definition: TaskDefinition) -> None:
+        """Replace the definition of a task's draft; what is published stays as it is.
+
+        Raises
+        ------
+        UnknownTaskError
+            There is no task of that name.
+        TaskError
+            The kind changes, or templates show labels that the new definition lacks.
+        """
+        old = self.definition(definition.name)
+        if old.kind != definition.kind:
+            raise TaskError(f"task {old.name} is a {old.kind} task and stays one: add another task")
+        for template in self.templates(definition.name):
+            stray = sorted(set(template.label_values) - set(definition.label_values))
+            if stray:
+                raise TaskError(
+                    f"task {old.name}: template {template.name} shows label {stray}, "
+                    "which the new definition lacks: keep the label or remove the template"
+                )
+        write_json(self._draft(definition.name) / "definition.json", definition_to_data(definition))
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all tasks, sorted."""
+        return tuple(sorted(path.parent.parent.name for path in self.root.glob("[!.]*/draft/definition.json")))
+
+    def definition(self, name: str) -> TaskDefinition:
+        """Return the definition of a task's draft.
+
+        Raises
+        ------
+        UnknownTaskError
+            There is no task of that name; the message lists the known ones.
+        """
+        path = self._draft(name) / "definition.json"
+        return definition_from_data(read_json(path), str(path))
+
+    def template_names(self, name: str) -> tuple[str, ...]:
+        """Return the names of the templates of a task's draft, sorted."""
+        return template_names(self._draft(name) / "templates")
+
+    def templates(self, name: str) -> tuple[Template, ...]:
+        """Return the templates of a task's draft, sorted by name and compared with their digests."""
+        folder = self._draft(name) / "templates"
+        return tuple(load_template(folder, template) for template in template_names(folder))
+
+    def add_template(self, name: str, template: Template) -> None:
+        """Add an annotated example to a task's draft.
+
+        Raises
+        ------
+        TemplateError
+            Its name is taken, it repeats another template, its modality differs from the others' or it
+            shows labels that the task does not have.
+        """
+        check_name(template.name, "template")
+        definition = self.definition(name)
+        stray = sorted(set(template.label_values) - set(definition.label_values))
+        if stray:
+            raise TemplateError(f"template {template.name} shows label {stray}, which task {name} does not have")
+        for other in self.templates(name):
+            _require_compatible(template, other, name)
+        save_template(template, self._draft(name) / "templates")
+        self._note_added(name, {**self._added(name), template.name: datetime.now(UTC).isoformat(timespec="seconds")})
+
+    def remove_template(self, name: str, template: str) -> None:
+        """Remove a template from a task's draft; published revisions keep theirs.
+
+        Raises
+        ------
+        TemplateError
+            The draft has no such template.
+        """
+        known = self.template_names(name)
+        if template not in known:
+            raise TemplateError(f"task {name} has no template {template!r}: it has {', '.join(known) or 'none'}")
+        remove_template(self._draft(name) / "templates", template)
+        self._note_added(name, {key: value for key, value in self._added(name).items() if key != template})
+
+    def fit(self, name: str, encoder: DenseEncoder) -> FitReport:
+        """Fit the adapter of a task's draft to its templates.
+
+        Raises
+        ------
+        TaskError
+            There is no template.
+        TemplateError
+            A label is shown by no template.
+        """
+        definition, templates = self.definition(name), self.templates(name)
+        adapter, report = fit_task(definition, templates, encoder)
+        draft = self._draft(name)
+        # The note goes first: weights without their note are not publishable.
+        (draft / "fit.json").unlink(missing_ok=True)
+        with whole_file(draft / "adapter.safetensors") as path:
+            save_adapter(adapter, path)
+        key = fit_key(definition, templates, encoder.weights_digest)
+        write_json(draft / "fit.json", {"fit_key": key, "encoder_digest": encoder.weights_digest})
+        logger.info("task %s fitted to %d slices in %.1f s", name, report.slices, report.seconds)
+        return report
+
+    def is_fitted(self, name: str) -> bool:
+        """Whether the draft's adapter belongs to the draft's labels, settings and templates."""
+        path = self._draft(name) / "fit.json"
+        if not path.is_file():
+            return False
+        note = read_json(path)
+        current = fit_key(self.definition(name), self.templates(name), str(note.get("encoder_digest")))
+        return bool(note.get("fit_key") == current)
+
+    def publish(self, name: str, refiner_digest: str | None = None) -> int:
+        """Freeze a task's draft as its next revision and return the revision's number.
+
+        Parameters
+        ----------
+        refiner_digest
+            Digest of the weights that refine the task's masks, to be pinned with the revision.
+
+        Raises
+        ------
+        TaskError
+            There is no template, the draft was not fitted, it changed since, or it refines its masks and
+            no refiner was named.
+        """
+        draft = self._draft(name)
+        if not self.template_names(name):
+            raise TaskError(f"task {name} has no template: add one (template add), fit the task, then publish")
+        if not (draft / "fit.json").is_file():
+            raise TaskError(f"task {name} has not been fitted: fit it (task fit), then publish")
+        if not self.is_fitted(name):
+            raise TaskError(f"task {name} changed since it was fitted: fit it again (task fit), then publish")
+        if self.definition(name).settings.refine.engine != "none" and refiner_digest is None:
+            raise TaskError(f"task {name} refines with SAM and none is loaded: set worker.sam, then publish")
+        revision = (self.revisions(name) or (0,))[-1] + 1
+        try:
+            digest = write_revision(draft, self._revision_folder(name, revision), refiner_digest)
+        except FileExistsError as error:
+            raise TaskError(f"revision {revision} of task {name} was published by somebody else: try again") from error
+        logger.info("task %s published as revision %d, digest %s", name, revision, digest)
+        return revision
+
+    def revisions(self, name: str) -> tuple[int, ...]:
+        """Return the numbers of a task's published revisions, rising."""
+        folder = self._draft(name).parent / "revisions"
+        return tuple(sorted(int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit()))
+
+    def published(self, name: str, revision: int | None = None) -> PublishedTask:
+        """Return one revision of a task, the newest by default, compared with its digests.
+
+        Raises
+        ------
+        UnknownTaskError
+            There is no such task or revision.
+        TaskError
+            Nothing is published yet, or the revision's files were altered.
+        """
+        known = self.revisions(name)
+        if not known:
+            raise TaskError(f"task {name} has no published revision: fit it and publish it")
+        wanted = known[-1] if revision is None else revision
+        if wanted not in known:
+            raise UnknownTaskError(f"task {name} has no revision {wanted}: it has {', '.join(map(str, known))}")
+        return load_revision(self._revision_folder(name, wanted))
+
+    def all_published(self) -> tuple[PublishedTask, ...]:
+        """Return the newest revision of every task that has one, by name."""
+        return tuple(self.published(name) for name in self.names() if self.revisions(name))
+
+    def _draft(self, name: str) -> Path:
+        names = self.names()
+        if name not in names:
+            known = f"known tasks: {', '.join(names)}" if names else "there is none yet; add one (task add)"
+            raise UnknownTaskError(f"no task {name!r} in {self.root}: {known}")
+        return self.root / name / "draft"
+
+    def _revision_folder(self, name: str, revision: int) -> Path:
+        return self.root / name / "revisions" / f"{revision:04d}"
+
+    def _added(self, name: str) -> Mapping[str, str]:
+        path = self._draft(name) / "provenance.json"
+        added: Mapping[str, str] = read_json(path)["templates_added"] if path.is_file() else {}
+        return added
+
+    def _note_added(self, name: str, added: Mapping[str, str]) -> None:
+        write_json(self._draft(name) / "provenance.json", {"templates_added": dict(added)})
+
+
+def _require_compatible(template: Template, other: Template, task: str) -> None:
+    if template.name == other.name:
+        raise TemplateError(f"task {task} has a template {template.name}: choose another name or remove it first")
+    if template.digest() == other.digest():
+        raise TemplateError(
+            f"template {template.name} repeats {other.name} of task {task} "
+            f"(series {other.series_instance_uid}): give another series or other slices"
+        )
+    if template.modality != other.modality:
+        raise TemplateError(
+            f"template {template.name} is {template.modality}, but template {other.name} of task {task} is "
+            f"{other.modality}: make one task a modality"
+        )

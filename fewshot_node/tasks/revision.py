@@ -1,0 +1,110 @@
+"""Published revisions: written once as a whole folder, verified whenever they are read."""
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fewshot_node.errors import TaskError
+from fewshot_node.tasks.storage import folder_digests, read_json, whole_folder, write_json
+from fewshot_node.tasks.task import PublishedTask, definition_from_data
+from fewshot_node.uids import digest_parts
+from fewshot_node.vision.adapters import load_adapter
+
+_MANIFEST = "manifest.json"
+_PROVENANCE = "provenance.json"
+_COPIED = ("definition.json", "fit.json", "adapter.safetensors", "templates")
+
+
+class _Manifest(BaseModel):
+    """What a revision consists of; `digest` covers all files but the time stamps of the provenance."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1]
+    task: str
+    revision: int
+    encoder_digest: str
+    refiner_digest: str | None
+    files: dict[str, str]
+    digest: str
+
+    def computed_digest(self) -> str:
+        counted = sorted((name, digest) for name, digest in self.files.items() if name != _PROVENANCE)
+        facts = (self.task, self.revision, self.encoder_digest, self.refiner_digest, counted)
+        return digest_parts((repr(facts).encode(),))
+
+
+def write_revision(draft: Path, folder: Path, refiner_digest: str | None) -> str:
+    """Copy a fitted draft into a new revision and return its digest.
+
+    Raises
+    ------
+    FileExistsError
+        `folder` exists.
+    """
+    with whole_folder(folder) as temporary:
+        for name in _COPIED:
+            source = draft / name
+            if source.is_dir():
+                shutil.copytree(source, temporary / name, ignore=shutil.ignore_patterns(".*"))
+            else:
+                shutil.copy(source, temporary / name)
+        added = read_json(draft / _PROVENANCE)
+        write_json(temporary / _PROVENANCE, {**added, "published": datetime.now(UTC).isoformat(timespec="seconds")})
+        manifest = _Manifest(
+            schema_version=1,
+            task=draft.parent.name,
+            revision=int(folder.name),
+            encoder_digest=str(read_json(draft / "fit.json")["encoder_digest"]),
+            refiner_digest=refiner_digest,
+            files=folder_digests(temporary),
+            digest="",
+        )
+        sealed = manifest.model_copy(update={"digest": manifest.computed_digest()})
+        write_json(temporary / _MANIFEST, sealed.model_dump(mode="json"))
+        for path in temporary.rglob("*"):
+            if path.is_file():
+                path.chmod(0o444)
+    return sealed.digest
+
+
+def load_revision(folder: Path) -> PublishedTask:
+    """Read a revision and compare every file with the manifest.
+
+    Raises
+    ------
+    TaskError
+        A file was altered, added or removed, or cannot be read.
+    """
+    try:
+        manifest = _Manifest.model_validate(read_json(folder / _MANIFEST))
+    except ValidationError as error:
+        raise TaskError(f"{folder / _MANIFEST} is no manifest of this version: {_REMEDY}") from error
+    _verify(manifest, folder)
+    source = folder / "definition.json"
+    return PublishedTask(
+        definition=definition_from_data(read_json(source), str(source)),
+        revision=manifest.revision,
+        digest=manifest.digest,
+        adapter=load_adapter(folder / "adapter.safetensors"),
+        encoder_digest=manifest.encoder_digest,
+        refiner_digest=manifest.refiner_digest,
+        folder=folder,
+    )
+
+
+_REMEDY = "restore the revision from a backup, or publish the task again"
+
+
+def _verify(manifest: _Manifest, folder: Path) -> None:
+    found = folder_digests(folder)
+    found.pop(_MANIFEST)
+    differing = sorted(name for name in {*found, *manifest.files} if found.get(name) != manifest.files.get(name))
+    if differing:
+        raise TaskError(f"{folder} was altered after it was published ({', '.join(differing)}): {_REMEDY}")
+    placed = (manifest.task, manifest.revision) == (folder.parent.parent.name, int(folder.name))
+    if not placed or manifest.computed_digest() != manifest.digest:
+        raise TaskError(f"{folder / _MANIFEST} was altered after it was published: {_REMEDY}")

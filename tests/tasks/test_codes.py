@@ -1,0 +1,105 @@
+import pytest
+
+from fewshot_node.errors import TaskError
+from fewshot_node.records import Code, TaskKind
+from fewshot_node.tasks.codes import parse_label, resolve_label, resolve_landmark
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Liver", "10200004"),
+        ("liver", "10200004"),
+        ("SPLEEN", "78961009"),
+        ("Kidney", "64033007"),
+        ("left ventricle", "87878005"),
+        ("optic_nerve", "18234004"),
+        ("Optic chiasm", "244453006"),
+        ("Fat", "55603005"),
+        ("Tibia", "12611008"),
+    ],
+)
+def test_name_finds_its_snomed_code(name: str, value: str) -> None:
+    label = resolve_label(1, name)
+    assert (label.type.value, label.type.scheme, label.name) == (value, "SCT", name)
+    assert label.category == Code("123037004", "SCT", "Anatomical Structure")
+
+
+def test_side_stays_in_the_name() -> None:
+    assert resolve_label(3, "Left kidney").type == resolve_label(4, "kidney_right").type
+    assert resolve_label(3, "Left kidney").name == "Left kidney"
+
+
+def test_lesion_has_the_category_of_lesions() -> None:
+    assert resolve_label(2, "Neoplasm").category.value == "49755003"
+
+
+def test_unknown_name_lists_near_ones_and_the_explicit_form() -> None:
+    with pytest.raises(TaskError) as caught:
+        resolve_label(1, "Livver")
+    assert "10200004 Liver" in str(caught.value)
+    assert "1=Livver:SCT:" in str(caught.value)
+
+
+def test_nonsense_name_is_refused() -> None:
+    with pytest.raises(TaskError, match="nothing similar"):
+        resolve_label(1, "qqqqzzzz")
+
+
+def test_ambiguous_name_lists_its_concepts() -> None:
+    with pytest.raises(TaskError) as caught:
+        resolve_label(1, "Radius bone thing")
+    assert "Radius" in str(caught.value)
+    with pytest.raises(TaskError) as caught:
+        resolve_label(1, "Backrest")
+    assert {"468115008", "20406008"} <= set(str(caught.value).replace(":", " ").split())
+
+
+def test_explicit_code_wins() -> None:
+    label = parse_label("7=My Liver:SCT:10200004:Liver")
+    assert (label.value, label.name, label.type) == (7, "My Liver", Code("10200004", "SCT", "Liver"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Liver",
+        "x=Liver",
+        "0=Liver",
+        "255=Liver",
+        "-1=Liver",
+        "²=Liver",
+        "1=",
+        "1=Liver:SCT",
+        "1=Liver:SCT:10200004",
+        "1=Liver:SCT::Liver",
+        "1=Liver:SCT:12345678901234567:Liver",
+        "1=Li\\ver:SCT:10200004:Liver",
+        "1=" + "L" * 65 + ":SCT:10200004:Liver",
+        "1=Liver:SCT:10200004:" + "L" * 65,
+    ],
+)
+def test_malformed_label_is_refused(text: str) -> None:
+    with pytest.raises(TaskError):
+        parse_label(text)
+
+
+def test_landmark_without_code_gets_a_private_one() -> None:
+    label = parse_label("1=KPB", TaskKind.LANDMARKS)
+    assert label.type == Code("KPB", "99FEWSHOT", "KPB")
+
+
+def test_private_codes_fit_an_sh_and_differ() -> None:
+    names = ["medial tibial plateau point", "medial tibial plateau Point 2", "ä", "KPB", "kpb 2", "膝"]
+    values = [resolve_landmark(1, name).type.value for name in names]
+    assert len(set(values)) == len(names)
+    assert all(0 < len(value) <= 16 and value.isascii() for value in values)
+
+
+def test_private_code_depends_on_the_name_alone() -> None:
+    assert resolve_landmark(1, "WICA left").type == resolve_landmark(9, "WICA left").type
+
+
+def test_known_landmark_keeps_its_snomed_code() -> None:
+    assert resolve_landmark(1, "Left eye").type.value == "81745001"
+    assert resolve_landmark(1, "x", "SCT:18234004:optic nerve").type.scheme == "SCT"
