@@ -23,10 +23,10 @@ from fewshot_node.uids import ResultUids
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where results are written, and the PACS that gets them (None: they stay where they are)."""
+    """Where results are written, and the PACS that gets them."""
 
     outbox: Path
-    pacs: PacsSettings | None
+    pacs: PacsSettings
 
 
 @dataclass(frozen=True, slots=True)

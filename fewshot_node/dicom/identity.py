@@ -1,0 +1,155 @@
+"""Which instance is this: UIDs of an encoded data set, and File Meta Information for it (PS3.10 7.1)."""
+
+import re
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+from pydicom import config
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filereader import read_dataset, read_file_meta_info
+from pydicom.filewriter import write_file_meta_info
+from pydicom.tag import BaseTag
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+
+from fewshot_node import __version__
+from fewshot_node.errors import NotDicomError
+from fewshot_node.uids import derive_uid
+
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*", re.ASCII)
+_KEYWORDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+_TAGS = {keyword: BaseTag(tag_for_keyword(keyword) or 0) for keyword in _KEYWORDS}
+_LAST_TAG = max(_TAGS.values())
+
+# JPIP Referenced Deflate and JPIP HTJ2K Referenced Deflate deflate the data set too (PS3.5 A.7, A.10).
+_DEFLATED = {DeflatedExplicitVRLittleEndian, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
+_DEFLATED_HEAD_BYTES = 16 * 2**20
+
+_PREFIX = bytes(128) + b"DICM"
+_GROUP_LENGTH_ELEMENT_BYTES = 12
+
+IMPLEMENTATION_CLASS_UID = derive_uid("implementation-class")
+IMPLEMENTATION_VERSION_NAME = f"FEWSHOT_{__version__}"[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceIdentity:
+    """The UIDs that say what an instance is and where it belongs."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+
+
+def is_uid(text: str) -> bool:
+    """Tell whether `text` has the form of a UID: groups of digits joined by dots, at most 64 characters.
+
+    PS3.5 9.1 also forbids leading zeros in a group. Devices in use send them, and they do no harm in a
+    path, so they are let through.
+    """
+    return len(text) <= 64 and _UID.fullmatch(text) is not None
+
+
+def decode_uid(value: object) -> str:
+    """Return a UID as text from its encoded value, without the padding (PS3.5 9.1).
+
+    pydicom's own conversion would warn about each unusual value; what is unusual is decided by `is_uid`.
+    """
+    return value.decode("ascii", errors="replace").rstrip("\0 ") if isinstance(value, bytes) else ""
+
+
+def encode_file_meta(
+    identity: tuple[str, str], transfer_syntax_uid: str, calling_ae_title: str, ae_title: str
+) -> bytes:
+    """Return preamble, prefix and File Meta Information (PS3.10 7.1) of a received instance.
+
+    `identity` is (SOP Class UID, SOP Instance UID). The peer that called is both the source of the file
+    and the sending AE; this node is the receiving one.
+    """
+    meta = FileMetaDataset()
+    values = {
+        "MediaStorageSOPClassUID": ("UI", identity[0]),
+        "MediaStorageSOPInstanceUID": ("UI", identity[1]),
+        "TransferSyntaxUID": ("UI", transfer_syntax_uid),
+        "ImplementationClassUID": ("UI", IMPLEMENTATION_CLASS_UID),
+        "ImplementationVersionName": ("SH", IMPLEMENTATION_VERSION_NAME),
+        "SourceApplicationEntityTitle": ("AE", calling_ae_title),
+        "SendingApplicationEntityTitle": ("AE", calling_ae_title),
+        "ReceivingApplicationEntityTitle": ("AE", ae_title),
+    }
+    for keyword, (vr, value) in values.items():
+        meta.add(DataElement(tag_for_keyword(keyword) or 0, vr, value, validation_mode=config.IGNORE))
+    buffer = DicomBytesIO()
+    write_file_meta_info(buffer, meta, enforce_standard=True)
+    return _PREFIX + buffer.getvalue()
+
+
+def read_file_meta(path: Path) -> tuple[FileMetaDataset, int]:
+    """Return the File Meta Information of a stored file and the offset of its data set.
+
+    Raises
+    ------
+    NotDicomError
+        The file does not begin like a file that this node stores.
+    """
+    try:
+        meta = read_file_meta_info(path)
+        group_length = int(meta.FileMetaInformationGroupLength)
+    except Exception as error:  # pydicom raises many kinds for bytes that are no DICOM
+        message = f"{path} is not a stored DICOM file: remove it from the spool"
+        raise NotDicomError(message) from error
+    return meta, len(_PREFIX) + _GROUP_LENGTH_ELEMENT_BYTES + group_length
+
+
+def read_identity(path: Path, dataset_offset: int, transfer_syntax_uid: str) -> InstanceIdentity:
+    """Read the identifying UIDs of the data set that begins at an offset of a file.
+
+    Only the head of the data set is parsed; nothing is decoded, and no value but the four UIDs is kept.
+
+    Raises
+    ------
+    NotDicomError
+        The data set cannot be parsed, or one of the UIDs is absent or has not the form of a UID.
+    """
+    transfer_syntax = UID(transfer_syntax_uid)
+    try:
+        with path.open("rb") as file:
+            file.seek(dataset_offset)
+            head = _inflate_head(file) if transfer_syntax in _DEFLATED else file
+            dataset = _read_head(head, transfer_syntax)
+    except Exception as error:  # hostile bytes raise anything, RecursionError included
+        raise NotDicomError(f"data set cannot be parsed ({type(error).__name__})") from error
+    return InstanceIdentity(*(_uid_value(dataset, keyword) for keyword in _KEYWORDS))
+
+
+def _read_head(head: BinaryIO, transfer_syntax: UID) -> Dataset:
+    return read_dataset(
+        head,
+        is_implicit_VR=transfer_syntax.is_implicit_VR,
+        is_little_endian=transfer_syntax.is_little_endian,
+        stop_when=lambda tag, _vr, _length: tag > _LAST_TAG,
+        specific_tags=list(_TAGS.values()),
+    )
+
+
+def _inflate_head(file: BinaryIO) -> BinaryIO:
+    """Inflate no more than a fixed amount: a small file can deflate to many gigabytes."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    return BytesIO(inflater.decompress(file.read(_DEFLATED_HEAD_BYTES), _DEFLATED_HEAD_BYTES))
+
+
+def _uid_value(dataset: Dataset, keyword: str) -> str:
+    tag = _TAGS[keyword]
+    element = dataset.get_item(tag) if tag in dataset else None
+    value = decode_uid(element.value) if isinstance(element, RawDataElement) else ""
+    if not value:
+        raise NotDicomError(f"{keyword} is absent or empty")
+    if not is_uid(value):
+        raise NotDicomError(f"{keyword} is not a valid UID")
+    return value

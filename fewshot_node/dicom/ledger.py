@@ -1,0 +1,284 @@
+"""The ledger: every revision of every received series, and what state it is in.
+
+It is an index. The spool holds the truth about what was received, and `Ledger.rebuild` makes the one from
+the other. Several processes and threads use one ledger at once: every transition names the state that it
+starts from, in the same statement that makes it (compare and set), so of two that try, one wins.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, delete, insert, or_, select
+from sqlalchemy.engine import Row
+from sqlalchemy.exc import IntegrityError
+
+from fewshot_node.dicom.ledger_queries import (
+    after_death,
+    again,
+    change,
+    is_held_by,
+    is_receiving,
+    newest_row,
+    of_key,
+    open_revision,
+    outcome_values,
+)
+from fewshot_node.dicom.ledger_reading import LedgerReading, utc_now
+from fewshot_node.dicom.ledger_records import (
+    FINAL_STATES,
+    ExpiredClaim,
+    SeriesEntry,
+    SeriesState,
+    SeriesWarning,
+    TaskOutcome,
+)
+from fewshot_node.dicom.ledger_schema import OUTCOMES, SERIES, WARNINGS
+from fewshot_node.dicom.spool import Spool, SpooledSeries
+from fewshot_node.errors import NotDicomError, RetryableError
+from fewshot_node.records import SeriesKey
+
+__all__ = [
+    "ExpiredClaim",
+    "Ledger",
+    "SeriesEntry",
+    "SeriesState",
+    "SeriesWarning",
+    "TaskOutcome",
+    "utc_now",
+]
+
+_LOGGER = logging.getLogger(__name__)
+_OPENING_ATTEMPTS = 5
+
+
+class Ledger(LedgerReading):
+    """States of received series in an SQL database.
+
+    Parameters
+    ----------
+    url
+        SQLAlchemy URL: SQLite for one machine, PostgreSQL for several.
+    clock
+        Source of the times that a caller does not pass.
+
+    Raises
+    ------
+    ConfigurationError
+        On opening: the database cannot be opened, is damaged or of another version. Later: it broke.
+    RetryableError
+        From any method: the database is busy or out of reach; nothing of the call was done.
+    """
+
+    def note_instance(self, series_uid: str, study_uid: str, calling_ae_title: str, size: int, when: datetime) -> None:
+        """Count one more spooled instance.
+
+        A series whose newest revision is no longer receiving gets the next one (a late instance).
+        """
+        counted = {"instances": SERIES.c.instances + 1, "bytes": SERIES.c.bytes + size}
+        seen = {"last_received": when, "updated": when}
+        first = {
+            "study_instance_uid": study_uid,
+            "calling_ae_title": calling_ae_title,
+            "first_received": when,
+        }
+        for _ in range(_OPENING_ATTEMPTS):
+            try:
+                with self._write() as connection:
+                    if change(connection, is_receiving(series_uid), counted | seen):
+                        return
+                    known = newest_row(connection, series_uid)
+                    total = {"instances": _size(known)[0] + 1, "bytes": _size(known)[1] + size}
+                    open_revision(connection, series_uid, known, first | seen | total)
+                    return
+            except IntegrityError:
+                continue  # another process opened the revision first: count into that one
+        raise RetryableError(f"series {series_uid}: the ledger is contended; send the instance again")
+
+    def note_warning(self, series_uid: str, text: str, when: datetime) -> None:
+        """Keep a remark about a series for the operator; `text` must hold no patient data."""
+        with self._write() as connection:
+            connection.execute(insert(WARNINGS).values(series_instance_uid=series_uid, text=text, time=when))
+
+    def reconcile(self, spooled: SpooledSeries, spool: Spool) -> bool:
+        """Count what the spool holds of a series beyond what the ledger knew; tell whether there was any.
+
+        Raises
+        ------
+        NotDicomError
+            The series is new to the ledger and its files do not say where they came from.
+        """
+        uid = spooled.series_instance_uid
+        count = {"instances": spooled.instances, "bytes": spooled.bytes}
+        count_and_time = count | {"last_received": spooled.last_received, "updated": self._clock()}
+        with self._write() as connection:
+            known = newest_row(connection, uid)
+            if _size(known)[0] >= spooled.instances:
+                return False
+            if known is not None and known.state == SeriesState.RECEIVING:
+                return change(connection, is_receiving(uid), count_and_time)
+            origin = spool.origin(uid)
+            first = {
+                "study_instance_uid": origin.study_instance_uid,
+                "calling_ae_title": origin.calling_ae_title,
+                "first_received": spooled.first_received if known is None else spooled.last_received,
+            }
+            open_revision(connection, uid, known, first | count_and_time)
+        return True
+
+    def rebuild(self, spool: Spool) -> int:
+        """Bring the ledger up to what the spool holds; return how many series had to be brought up."""
+        changed = 0
+        for spooled in spool.scan():
+            try:
+                changed += self.reconcile(spooled, spool)
+            except NotDicomError as error:
+                _LOGGER.warning("series %s left out of the ledger: %s", spooled.series_instance_uid, error)
+        return changed
+
+    def close(self, series_uid: str) -> SeriesKey | None:
+        """Take a receiving series for complete; None when its newest revision is not receiving."""
+        with self._write() as connection:
+            known = newest_row(connection, series_uid)
+            completed = {"state": SeriesState.COMPLETE, "updated": self._clock()}
+            if known is None or not change(connection, is_receiving(series_uid), completed):
+                return None
+            return SeriesKey(series_uid, known.revision)
+
+    def close_quiet(
+        self, now: datetime, quiet_period_s: Callable[[str], float], busy: Collection[str] = ()
+    ) -> list[SeriesKey]:
+        """Take for complete what has been quiet for long enough.
+
+        Parameters
+        ----------
+        quiet_period_s
+            Calling AE title -> seconds without an instance after which its series are complete.
+        busy
+            Series Instance UIDs that an open association still feeds: left alone.
+        """
+        closed = []
+        for entry in self._select(SERIES.c.state == SeriesState.RECEIVING, limit=None):
+            quiet = timedelta(seconds=quiet_period_s(entry.calling_ae_title))
+            if entry.key.series_instance_uid in busy or entry.last_received + quiet > now:
+                continue
+            unchanged = SERIES.c.instances == entry.instances
+            condition = and_(of_key(entry.key), SERIES.c.state == SeriesState.RECEIVING, unchanged)
+            if self._transition(condition, {"state": SeriesState.COMPLETE, "updated": now}):
+                closed.append(entry.key)
+        return closed
+
+    def waiting(self, limit: int = 100) -> tuple[SeriesEntry, ...]:
+        """Return complete revisions that nothing was submitted for, those that waited longest first."""
+        return self._select(SERIES.c.state == SeriesState.COMPLETE, limit)
+
+    def mark_dispatched(self, key: SeriesKey, submission_id: str) -> bool:
+        """Note that a complete revision was submitted; False when it is no longer complete.
+
+        A worker may be quicker than this call: a revision claimed meanwhile only gets its submission's
+        name.
+        """
+        claimed_first = and_(SERIES.c.state == SeriesState.DISPATCHED, SERIES.c.submission_id.is_(None))
+        condition = and_(of_key(key), or_(SERIES.c.state == SeriesState.COMPLETE, claimed_first))
+        values = {"state": SeriesState.DISPATCHED, "submission_id": submission_id, "updated": self._clock()}
+        return self._transition(condition, values)
+
+    def unclaimed(self, now: datetime, older_than_s: float) -> tuple[SeriesEntry, ...]:
+        """Return revisions that were submitted that long ago and that no worker has taken."""
+        condition = and_(
+            SERIES.c.state == SeriesState.DISPATCHED,
+            SERIES.c.claimed_by.is_(None),
+            SERIES.c.updated <= now - timedelta(seconds=older_than_s),
+        )
+        return self._select(condition, limit=None)
+
+    def requeue(self, key: SeriesKey, attempt: int) -> bool:
+        """Take a submission back that no worker claimed: complete again, as the next attempt.
+
+        False when a worker has it after all. The old submission cannot claim it any more.
+        """
+        condition = and_(
+            of_key(key),
+            SERIES.c.state == SeriesState.DISPATCHED,
+            SERIES.c.attempt == attempt,
+            SERIES.c.claimed_by.is_(None),
+        )
+        return self._transition(condition, again(self._clock()))
+
+    def claim(self, key: SeriesKey, attempt: int, worker: str, lease_s: float) -> bool:
+        """Give a submitted attempt to a worker for a time; False when it is not to be had.
+
+        The same worker may claim it again. An attempt that is complete but not yet marked dispatched can
+        be claimed: its submission exists, or no worker would know the attempt.
+        """
+        now = self._clock()
+        condition = and_(
+            of_key(key),
+            SERIES.c.attempt == attempt,
+            SERIES.c.state.in_([SeriesState.COMPLETE, SeriesState.DISPATCHED]),
+            or_(SERIES.c.claimed_by.is_(None), SERIES.c.claimed_by == worker),
+        )
+        lease = {"claimed_by": worker, "lease_until": now + timedelta(seconds=lease_s), "updated": now}
+        return self._transition(condition, {"state": SeriesState.DISPATCHED, **lease})
+
+    def renew(self, key: SeriesKey, worker: str, lease_s: float) -> bool:
+        """Prolong a worker's claim; False when it has lost it and must stop."""
+        now = self._clock()
+        values = {"lease_until": now + timedelta(seconds=lease_s), "updated": now}
+        return self._transition(is_held_by(key, worker), values)
+
+    def release_expired(self, now: datetime, max_attempts: int) -> list[ExpiredClaim]:
+        """Take back what dead workers held: to be tried again, or failed after so many deaths."""
+        expired = and_(SERIES.c.state == SeriesState.DISPATCHED, SERIES.c.lease_until < now)
+        columns = (SERIES.c.series_instance_uid, SERIES.c.revision, SERIES.c.claimed_by, SERIES.c.deaths)
+        with self._read() as connection:
+            rows = connection.execute(select(*columns).where(expired)).all()
+        released = []
+        for uid, revision, worker, deaths in rows:
+            claim = ExpiredClaim(SeriesKey(uid, revision), worker, deaths + 1, SeriesState.COMPLETE)
+            if claim.deaths >= max_attempts:
+                claim = ExpiredClaim(claim.key, worker, claim.deaths, SeriesState.FAILED)
+            if self._transition(and_(is_held_by(claim.key, worker), expired), after_death(claim, now)):
+                released.append(claim)
+        return released
+
+    def finish(
+        self, key: SeriesKey, worker: str, state: SeriesState, reason: str, outcomes: Sequence[TaskOutcome]
+    ) -> bool:
+        """End the work on a revision; False, and nothing noted, when the worker has lost its claim.
+
+        Raises
+        ------
+        ValueError
+            `state` is not one that work ends in.
+        """
+        if state not in FINAL_STATES:
+            raise ValueError(f"work on a series does not end in state {state}")
+        values = {"state": state, "reason": reason, "claimed_by": None, "lease_until": None}
+        with self._write() as connection:
+            if not change(connection, is_held_by(key, worker), {**values, "updated": self._clock()}):
+                return False
+            connection.execute(delete(OUTCOMES).where(of_key(key, OUTCOMES)))
+            if outcomes:
+                connection.execute(insert(OUTCOMES), [outcome_values(key, outcome) for outcome in outcomes])
+        return True
+
+    def retry(self, series_uid: str) -> SeriesKey | None:
+        """Send the newest revision through once more; None unless its work has ended."""
+        with self._write() as connection:
+            known = newest_row(connection, series_uid)
+            if known is None or known.state not in FINAL_STATES:
+                return None
+            key = SeriesKey(series_uid, known.revision)
+            values = again(self._clock()) | {"deaths": 0, "reason": ""}
+            condition = and_(of_key(key), SERIES.c.state.in_(list(FINAL_STATES)))
+            return key if change(connection, condition, values) else None
+
+    def _transition(self, condition: ColumnElement[bool], values: dict[str, Any]) -> bool:
+        with self._write() as connection:
+            return change(connection, condition, values)
+
+
+def _size(known: Row[Any] | None) -> tuple[int, int]:
+    return (0, 0) if known is None else (known.instances, known.bytes)

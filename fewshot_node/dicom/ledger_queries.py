@@ -1,0 +1,104 @@
+"""Conditions, changes and rows of the ledger's tables."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Table, and_, func, insert, select, update
+from sqlalchemy.engine import Row
+
+from fewshot_node.dicom.ledger_records import (
+    ExpiredClaim,
+    SeriesEntry,
+    SeriesState,
+    SeriesWarning,
+    TaskOutcome,
+)
+from fewshot_node.dicom.ledger_schema import OUTCOMES, SERIES, WARNINGS
+from fewshot_node.records import SeriesKey
+
+_ENTRY_COLUMNS = [column for column in SERIES.c if not column.primary_key and column.name != "deaths"]
+_OUTCOME_COLUMNS = [OUTCOMES.c.task_name, OUTCOMES.c.task_revision, OUTCOMES.c.state, OUTCOMES.c.reason]
+_OUTCOME_COLUMNS += [OUTCOMES.c.segmentation_instance_uid, OUTCOMES.c.report_instance_uid, OUTCOMES.c.seconds]
+
+
+def of_key(key: SeriesKey, table: Table = SERIES) -> ColumnElement[bool]:
+    """Rows of one revision of a series."""
+    return and_(table.c.series_instance_uid == key.series_instance_uid, table.c.revision == key.revision)
+
+
+def is_newest() -> ColumnElement[bool]:
+    """The newest revision of each series."""
+    other = SERIES.alias()
+    same_series = other.c.series_instance_uid == SERIES.c.series_instance_uid
+    return SERIES.c.revision == select(func.max(other.c.revision)).where(same_series).scalar_subquery()
+
+
+def is_receiving(series_uid: str) -> ColumnElement[bool]:
+    """The revision of a series that is receiving: its newest or none."""
+    return and_(SERIES.c.series_instance_uid == series_uid, SERIES.c.state == SeriesState.RECEIVING)
+
+
+def is_held_by(key: SeriesKey, worker: str) -> ColumnElement[bool]:
+    """The revision, as long as the worker has it."""
+    return and_(of_key(key), SERIES.c.state == SeriesState.DISPATCHED, SERIES.c.claimed_by == worker)
+
+
+def again(now: datetime) -> dict[str, Any]:
+    """Values that make a revision complete as its next attempt."""
+    unclaimed = {"submission_id": None, "claimed_by": None, "lease_until": None}
+    return {"state": SeriesState.COMPLETE, "attempt": SERIES.c.attempt + 1, "updated": now, **unclaimed}
+
+
+def after_death(claim: ExpiredClaim, now: datetime) -> dict[str, Any]:
+    """Values that a revision takes when its worker died."""
+    reason = f"worker died {claim.deaths} times"
+    if claim.state == SeriesState.COMPLETE:
+        return again(now) | {"deaths": claim.deaths}
+    ended = {"state": claim.state, "reason": reason, "deaths": claim.deaths, "updated": now}
+    return {**ended, "claimed_by": None, "lease_until": None}
+
+
+def change(connection: Connection, condition: ColumnElement[bool], values: Mapping[str, Any]) -> bool:
+    """Change the one row that meets a condition; tell whether there was one."""
+    return connection.execute(update(SERIES).where(condition).values(**values)).rowcount == 1
+
+
+def newest_row(connection: Connection, series_uid: str) -> Row[Any] | None:
+    """Return the newest revision's row of a series."""
+    query = select(SERIES).where(SERIES.c.series_instance_uid == series_uid)
+    return connection.execute(query.order_by(SERIES.c.revision.desc()).limit(1)).first()
+
+
+def open_revision(connection: Connection, series_uid: str, known: Row[Any] | None, values: Mapping[str, Any]) -> None:
+    """Insert the revision after the known one, receiving; IntegrityError when another was quicker."""
+    revision = 1 if known is None else known.revision + 1
+    key = {"series_instance_uid": series_uid, "revision": revision}
+    connection.execute(insert(SERIES).values(**key, state=SeriesState.RECEIVING, **values))
+
+
+def outcome_values(key: SeriesKey, outcome: TaskOutcome) -> dict[str, Any]:
+    """Return the row of an outcome."""
+    values = {column.name: getattr(outcome, column.name) for column in _OUTCOME_COLUMNS}
+    key_values = {"series_instance_uid": key.series_instance_uid, "revision": key.revision}
+    return {**values, **key_values, "seconds": dict(outcome.seconds)}
+
+
+def to_entry(connection: Connection, row: Row[Any]) -> SeriesEntry:
+    """Return a series row as a record, with its outcomes and the warnings of its series."""
+    key = SeriesKey(row.series_instance_uid, row.revision)
+    values = {column.name: getattr(row, column.name) for column in _ENTRY_COLUMNS}
+    outcomes = select(*_OUTCOME_COLUMNS).where(of_key(key, OUTCOMES)).order_by(OUTCOMES.c.task_name)
+    same_series = WARNINGS.c.series_instance_uid == key.series_instance_uid
+    warnings = select(WARNINGS.c.text, WARNINGS.c.time).where(same_series).order_by(WARNINGS.c.id)
+    return SeriesEntry(
+        **{**values, "state": SeriesState(row.state)},
+        key=key,
+        outcomes=tuple(_to_outcome(found) for found in connection.execute(outcomes)),
+        warnings=tuple(SeriesWarning(found.text, found.time) for found in connection.execute(warnings)),
+    )
+
+
+def _to_outcome(row: Row[Any]) -> TaskOutcome:
+    values = row._asdict()
+    return TaskOutcome(**{**values, "state": SeriesState(row.state)})

@@ -1,0 +1,93 @@
+"""What the ledger says about a series."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from fewshot_node.records import SeriesKey
+
+
+class SeriesState(StrEnum):
+    """Where a revision of a series stands.
+
+    ``receiving -> complete -> dispatched -> delivered | no task | failed``; an operator's retry and a
+    dead worker lead back to `complete`.
+    """
+
+    RECEIVING = "receiving"
+    COMPLETE = "complete"
+    DISPATCHED = "dispatched"
+    DELIVERED = "delivered"
+    NO_TASK = "no task"
+    FAILED = "failed"
+
+
+FINAL_STATES = frozenset({SeriesState.DELIVERED, SeriesState.NO_TASK, SeriesState.FAILED})
+"""The states that work on a series ends in."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOutcome:
+    """What one task came to for one revision of a series; `state` is delivered or failed.
+
+    `seconds` are the wall-clock seconds of each stage.
+    """
+
+    task_name: str
+    task_revision: int
+    state: SeriesState
+    reason: str = ""
+    segmentation_instance_uid: str | None = None
+    report_instance_uid: str | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesWarning:
+    """Something odd about a series that did not stop it."""
+
+    text: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesEntry:
+    """One revision of a series as the ledger has it; times are UTC.
+
+    Attributes
+    ----------
+    instances, bytes
+        Count and file size of everything spooled of the series, earlier revisions included.
+    attempt
+        1 at first; each return to `complete` adds one. With the key it names one submission.
+    claimed_by, lease_until
+        The worker that computes it now, and until when it is taken to be alive.
+    """
+
+    key: SeriesKey
+    study_instance_uid: str
+    calling_ae_title: str
+    instances: int
+    bytes: int
+    first_received: datetime
+    last_received: datetime
+    state: SeriesState
+    reason: str
+    attempt: int
+    submission_id: str | None
+    claimed_by: str | None
+    lease_until: datetime | None
+    updated: datetime
+    outcomes: tuple[TaskOutcome, ...] = ()
+    warnings: tuple[SeriesWarning, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiredClaim:
+    """A claim whose worker died: `state` is complete (to be tried again) or failed."""
+
+    key: SeriesKey
+    worker: str
+    deaths: int
+    state: SeriesState

@@ -1,0 +1,250 @@
+"""The spool: received instances as files, and the only truth about what was received.
+
+::
+
+    root/incoming/                                              being received; swept at start
+    root/series/<Series Instance UID>/<SOP Instance UID>.dcm    stored, File Meta names the calling AE
+    root/conflicts/<Series Instance UID>/<SOP Instance UID>.<digest>.dcm
+
+All three lie on one file system, so that a rename is atomic.
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import BinaryIO
+
+from fewshot_node.dicom.identity import InstanceIdentity, is_uid, read_file_meta, read_identity
+from fewshot_node.errors import ConfigurationError, DiskFullError, NotDicomError, RefusedError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_CHUNK_BYTES = 2**20
+
+
+class Placement(StrEnum):
+    """What became of a received instance."""
+
+    STORED = "stored"
+    IDENTICAL = "identical"
+    """Its data set was stored before; nothing is kept twice."""
+    CONFLICT = "conflict"
+    """Another data set has its SOP Instance UID; this one is kept aside."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpooledSeries:
+    """What the spool holds of one series; times are UTC."""
+
+    series_instance_uid: str
+    instances: int
+    bytes: int
+    first_received: datetime
+    last_received: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesOrigin:
+    """Where a spooled series came from, as its files say."""
+
+    study_instance_uid: str
+    calling_ae_title: str
+
+
+class Spool:
+    """Folder of received instances; one process receives into it, any number read it.
+
+    Raises
+    ------
+    ConfigurationError
+        The folder cannot be made.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._incoming = root / "incoming"
+        self._series = root / "series"
+        self._conflicts = root / "conflicts"
+        self._placing = threading.Lock()
+        try:
+            for folder in (self._incoming, self._series, self._conflicts):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"spool {root} cannot be made ({error.strerror}): choose a writable `home`"
+            raise ConfigurationError(message) from error
+
+    @contextmanager
+    def receiving(self) -> Iterator[None]:
+        """Hold the right to receive into this spool; one process at a time has it.
+
+        Without it a second receiver's sweep would remove what the first is writing.
+
+        Raises
+        ------
+        ConfigurationError
+            Another receiver has it.
+        """
+        with (self.root / "receiver.lock").open("wb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                message = f"spool {self.root} is used by another receiver: stop it or set another `home`"
+                raise ConfigurationError(message) from error
+            yield
+
+    def sweep(self) -> int:
+        """Remove what an earlier run left unfinished; return how many files.
+
+        None of them was ever answered with success, so their senders still have them.
+        """
+        leftovers = [path for path in self._incoming.iterdir() if path.is_file()]
+        for path in leftovers:
+            path.unlink(missing_ok=True)
+        return len(leftovers)
+
+    def free_bytes(self) -> int:
+        """Return the room that is left on the spool's file system."""
+        return shutil.disk_usage(self.root).free
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Turn the errors of a disk that does not take something into refusals.
+
+        Raises
+        ------
+        RefusedError
+            The file system does not take it; DiskFullError when it is full.
+        """
+        try:
+            yield
+        except OSError as error:
+            if error.errno in _FULL:
+                raise DiskFullError(f"spool {self.root}: no space left; free some or move `home`") from error
+            message = f"spool {self.root} cannot be written ({error.strerror}): check the disk"
+            raise RefusedError(message) from error
+
+    def open_incoming(self) -> tuple[BinaryIO, Path]:
+        """Open a new file to receive into."""
+        with self.writing():
+            descriptor, name = tempfile.mkstemp(suffix=".part", dir=self._incoming)
+            return os.fdopen(descriptor, "wb"), Path(name)
+
+    def place(self, incoming: Path, dataset_offset: int, identity: InstanceIdentity) -> Placement:
+        """Move a synced incoming file to where it belongs; the move itself is durable on return.
+
+        Raises
+        ------
+        NotDicomError
+            A UID cannot be a path.
+        RefusedError
+            The file system does not take it; DiskFullError when it is full.
+        """
+        folder = self._folder(identity.series_instance_uid)
+        target = folder / f"{_checked(identity.sop_instance_uid)}.dcm"
+        with self.writing():
+            with self._placing:
+                stored_before = target.exists()
+                if not stored_before:
+                    _move(incoming, target)
+            if not stored_before:
+                _sync_folder(folder)
+                return Placement.STORED
+            if _same_dataset(incoming, dataset_offset, target):
+                return Placement.IDENTICAL
+            self._keep_aside(incoming, dataset_offset, target)
+            return Placement.CONFLICT
+
+    def series_files(self, series_instance_uid: str) -> tuple[Path, ...]:
+        """Return the stored files of a series in the order of their names; none for an unknown series."""
+        return tuple(sorted(self._folder(series_instance_uid).glob("*.dcm")))
+
+    def series(self, series_instance_uid: str) -> SpooledSeries | None:
+        """Return what is stored of a series; None when nothing is."""
+        files = [path.stat() for path in self.series_files(series_instance_uid)]
+        if not files:
+            return None
+        times = sorted(datetime.fromtimestamp(file.st_mtime, UTC) for file in files)
+        size = sum(file.st_size for file in files)
+        return SpooledSeries(series_instance_uid, len(files), size, times[0], times[-1])
+
+    def scan(self) -> Iterator[SpooledSeries]:
+        """Yield every stored series."""
+        for folder in sorted(self._series.iterdir()):
+            spooled = self.series(folder.name) if is_uid(folder.name) else None
+            if spooled is not None:
+                yield spooled
+
+    def origin(self, series_instance_uid: str) -> SeriesOrigin:
+        """Read from a stored file which study a series belongs to and which AE sent it.
+
+        Raises
+        ------
+        NotDicomError
+            The series has no file, or its first file was not written by this node.
+        """
+        path = next(iter(self.series_files(series_instance_uid)), None)
+        if path is None:
+            raise NotDicomError(f"series {series_instance_uid} is not in the spool {self.root}")
+        meta, dataset_offset = read_file_meta(path)
+        identity = read_identity(path, dataset_offset, str(meta.get("TransferSyntaxUID", "")))
+        calling_ae_title = str(meta.get("SourceApplicationEntityTitle", "")).strip()
+        return SeriesOrigin(identity.study_instance_uid, calling_ae_title)
+
+    def _folder(self, series_instance_uid: str) -> Path:
+        return self._series / _checked(series_instance_uid)
+
+    def _keep_aside(self, incoming: Path, dataset_offset: int, target: Path) -> None:
+        """Keep a conflicting data set; its digest in the name keeps a repeated one from piling up."""
+        folder = self._conflicts / target.parent.name
+        name = f"{target.stem}.{_digest(incoming, dataset_offset)[:16]}.dcm"
+        _move(incoming, folder / name)
+        _sync_folder(folder)
+
+
+def _checked(uid: str) -> str:
+    if not is_uid(uid):
+        raise NotDicomError("a UID that is not digits and dots cannot be stored: correct it at the sender")
+    return uid
+
+
+def _move(source: Path, target: Path) -> None:
+    if not target.parent.exists():
+        target.parent.mkdir(exist_ok=True)
+        _sync_folder(target.parent.parent)
+    source.replace(target)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _same_dataset(incoming: Path, dataset_offset: int, stored: Path) -> bool:
+    _, stored_offset = read_file_meta(stored)
+    if incoming.stat().st_size - dataset_offset != stored.stat().st_size - stored_offset:
+        return False
+    with incoming.open("rb") as new, stored.open("rb") as old:
+        new.seek(dataset_offset)
+        old.seek(stored_offset)
+        while chunk := new.read(_CHUNK_BYTES):
+            if chunk != old.read(_CHUNK_BYTES):
+                return False
+    return True
+
+
+def _digest(path: Path, dataset_offset: int) -> str:
+    with path.open("rb") as file:
+        file.seek(dataset_offset)
+        return hashlib.file_digest(file, "sha256").hexdigest()
