@@ -1,1 +1,1 @@
-"""Learning the packaged encoder without real images or labels: synthetic maps, views, loss and training loop."""
+"""Learning the packaged encoder without real images: synthetic maps, views, loss, training."""

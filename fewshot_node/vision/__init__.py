@@ -1,0 +1,1 @@
+"""The vision half: arrays in, arrays out."""

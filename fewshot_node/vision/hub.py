@@ -1,0 +1,49 @@
+"""The model hub and the transformers library, kept quiet."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import logging as _untyped_logging
+from transformers.utils.hub import cached_file
+
+from fewshot_node.errors import CheckpointError
+
+_logging: Any = _untyped_logging
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' bars and warnings off stderr, and restore its settings afterwards."""
+    verbosity, bars = _logging.get_verbosity(), _logging.is_progress_bar_enabled()
+    _logging.set_verbosity_error()
+    _logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        _logging.set_verbosity(verbosity)
+        if bars:
+            _logging.enable_progress_bar()
+
+
+def hub_snapshot(name: str, *, offline: bool) -> Path:
+    """Return the local folder of a hub model, downloaded unless ``offline``; it holds safetensors."""
+    try:
+        config = cached_file(name, "config.json", local_files_only=offline)
+        cached_file(name, "model.safetensors", local_files_only=offline)
+        cached_file(
+            name,
+            "preprocessor_config.json",
+            local_files_only=offline,
+            _raise_exceptions_for_missing_entries=False,
+        )
+    except (OSError, ValueError) as error:
+        where = "in the local cache" if offline else "on the hub"
+        raise CheckpointError(
+            f"{name}: no such folder, and no config.json with model.safetensors {where}; "
+            "download the model and give its folder, or allow the hub"
+        ) from error
+    if config is None:
+        raise CheckpointError(f"{name}: the hub has no config.json; give a model folder")
+    return Path(config).parent
