@@ -16,9 +16,14 @@ class Models:
     sam: SamEngine | None = None
 
     @property
+    def sam_digest(self) -> str | None:
+        """Digest of SAM's weights; None without SAM."""
+        return self.sam.weights_digest if self.sam else None
+
+    @property
     def weights_digest(self) -> str:
         """Digest of all weights that take part in a result."""
-        digests = [self.encoder.weights_digest, self.sam.weights_digest if self.sam else ""]
+        digests = [self.encoder.weights_digest, self.sam_digest or ""]
         return digest_parts(digest.encode() for digest in digests)
 
 

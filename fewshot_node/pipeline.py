@@ -7,21 +7,21 @@ shows the stages in Prefect and retries what may be retried.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fewshot_node.dicom.headers import read_header
+from fewshot_node.dicom.ledger_records import SeriesState, TaskOutcome
 from fewshot_node.dicom.outbox import Destination, ResultFiles, write_result_files
 from fewshot_node.dicom.send import deliver
 from fewshot_node.dicom.volume import read_volume
-from fewshot_node.errors import PermanentError, RetryableError
+from fewshot_node.errors import FewshotNodeError
 from fewshot_node.findings import result_uids, summarise_landmarks, summarise_masks
 from fewshot_node.models import Models
 from fewshot_node.records import ReceivedSeries, Result, TaskKind, Volume
 from fewshot_node.steps import StepRunner, Stopwatch, run_directly
-from fewshot_node.tasks.rules import evaluate
+from fewshot_node.tasks.route import route
 from fewshot_node.tasks.task import PublishedTask
 from fewshot_node.vision.encode import encode
 from fewshot_node.vision.landmarks import locate_landmarks
@@ -30,46 +30,38 @@ from fewshot_node.vision.prompts import random_points
 from fewshot_node.vision.refine import refine
 
 
-@dataclass(frozen=True, slots=True)
-class TaskOutcome:
-    """How one task ended on one series; `reason` is None when it went well."""
-
-    task_name: str
-    task_revision: int
-    reason: str | None
-    files: ResultFiles | None
-    seconds: dict[str, float]
-
-
-def route(received: ReceivedSeries, tasks: Sequence[PublishedTask]) -> tuple[PublishedTask, ...]:
-    """Return the tasks whose rules all hold for this series."""
-    header = read_header(received.files)
-    return tuple(
-        task for task in tasks if evaluate(task.definition.rules, header, received.calling_ae_title).matches
-    )
-
-
 def analyse(volume: Volume, task: PublishedTask, models: Models, step: StepRunner) -> Result:
     """Run the vision half of one task on one volume."""
-    settings = task.definition.settings
-    task.check_encoder(models.encoder.weights_digest)
+    settings, image = task.definition.settings, (volume.array, volume.modality)
+    task.check_models(models.encoder.weights_digest, models.sam_digest)
     with TemporaryDirectory(prefix="fewshot-features-") as scratch:
-        features = step(
-            "encode",
-            partial(encode, volume.array, volume.modality, models.encoder, settings.encode, Path(scratch)),
-        )
+        features = step("encode", partial(encode, *image, models.encoder, settings.encode, Path(scratch)))
+        seen = (features, task.adapter, volume.spacing_mm)
         if task.definition.kind is TaskKind.LANDMARKS:
-            located = step("localize", partial(locate_landmarks, features, task.adapter, volume.spacing_mm))
+            located = step("localize", partial(locate_landmarks, *seen, settings.landmarks))
             return summarise_landmarks(volume, task, models, located)
-        localization = step(
-            "localize", partial(localize, features, task.adapter, volume.spacing_mm, settings.cleaning)
-        )
+        localization = step("localize", partial(localize, *seen, settings.cleaning))
     prompts = random_points(localization)
-    masks = step(
-        "refine",
-        partial(refine, volume, localization, prompts, models.sam, settings.refine),
-    )
+    masks = step("refine", partial(refine, *image, localization, prompts, models.sam, settings.refine))
     return summarise_masks(volume, task, models, localization, masks)
+
+
+def produce(
+    received: ReceivedSeries, volume: Volume, task: PublishedTask, models: Models, outbox: Path, step: StepRunner
+) -> ResultFiles:
+    """Run one task on one volume; write its objects under `outbox` and check them.
+
+    Raises
+    ------
+    PermanentError
+        The task does not fit these models, or an object must not leave.
+    DiskFullError
+        The file system of the outbox is full.
+    """
+    result = analyse(volume, task, models, step)
+    uids = result_uids(volume, task, models)
+    folder = outbox / str(received.key) / task.definition.name
+    return step("write", partial(write_result_files, result, volume, received.files, uids, folder))
 
 
 def process_task(
@@ -80,19 +72,19 @@ def process_task(
     destination: Destination,
     step: StepRunner = run_directly,
 ) -> TaskOutcome:
-    """Run one task on one volume, write its objects, check them, and send them."""
-    step = Stopwatch(step)
-    name, revision = task.definition.name, task.revision
+    """Run one task on one volume and deliver its objects; a failure is an outcome, not an error."""
+    watch = Stopwatch(step)
+    outcome = TaskOutcome(task.definition.name, task.revision, SeriesState.DELIVERED, seconds=watch.seconds)
     try:
-        result = analyse(volume, task, models, step)
-        uids = result_uids(volume, task, models)
-        folder = destination.outbox / str(received.key) / name
-        files = step("write", partial(write_result_files, result, volume, received.files, uids, folder))
-        if destination.pacs is not None:
-            step("deliver", partial(deliver, files.paths, destination.pacs), retryable=True)
-    except (PermanentError, RetryableError) as error:
-        return TaskOutcome(name, revision, str(error), None, step.seconds)
-    return TaskOutcome(name, revision, None, files, step.seconds)
+        files = produce(received, volume, task, models, destination.outbox, watch)
+        watch("deliver", partial(deliver, files.paths, destination.pacs), retryable=True)
+    except FewshotNodeError as error:
+        return replace(outcome, state=SeriesState.FAILED, reason=str(error))
+    return replace(
+        outcome,
+        segmentation_instance_uid=files.segmentation_instance_uid,
+        report_instance_uid=files.report_instance_uid,
+    )
 
 
 def process_series(

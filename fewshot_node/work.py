@@ -10,11 +10,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fewshot_node.dicom.ledger import Outcome, SeriesState
+from fewshot_node.dicom.ledger import SeriesState, TaskOutcome
 from fewshot_node.errors import FewshotNodeError
 from fewshot_node.models import Models
 from fewshot_node.node import Node
-from fewshot_node.pipeline import TaskOutcome, process_series
+from fewshot_node.pipeline import process_series
 from fewshot_node.records import SeriesKey
 from fewshot_node.steps import StepRunner, run_directly
 from fewshot_node.tasks.registry import Registry
@@ -53,29 +53,13 @@ def work_on(
 
 def _finish(node: Node, key: SeriesKey, worker: str, outcomes: tuple[TaskOutcome, ...]) -> SeriesState:
     failures = [f"{outcome.task_name}: {outcome.reason}" for outcome in outcomes if outcome.reason]
-    state = SeriesState.DELIVERED
-    if not outcomes:
-        state = SeriesState.NO_TASK
-    elif failures:
+    state = SeriesState.DELIVERED if outcomes else SeriesState.NO_TASK
+    if failures:
         state = SeriesState.FAILED
-    reason = "; ".join(failures) or None
-    node.ledger.finish(key, worker, state, reason, tuple(_entry(outcome) for outcome in outcomes))
+    node.ledger.finish(key, worker, state, "; ".join(failures), outcomes)
     seconds = sum(sum(outcome.seconds.values()) for outcome in outcomes)
-    logger.info("series %s: %s, %d tasks, %.1f s", key, state.value, len(outcomes), seconds)
+    logger.info("series %s: %s, %d tasks, %.1f s", key, state, len(outcomes), seconds)
     return state
-
-
-def _entry(outcome: TaskOutcome) -> Outcome:
-    files = outcome.files
-    return Outcome(
-        task_name=outcome.task_name,
-        task_revision=outcome.task_revision,
-        state=SeriesState.FAILED if outcome.reason else SeriesState.DELIVERED,
-        reason=outcome.reason,
-        segmentation_instance_uid=files.segmentation_instance_uid if files else None,
-        report_instance_uid=files.report_instance_uid if files else None,
-        seconds=outcome.seconds,
-    )
 
 
 @contextmanager

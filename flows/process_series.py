@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from prefect import flow, tags, task
+from prefect import Task, flow, tags, task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import State
+from prefect.client.schemas.objects import State
 
 from fewshot_node.errors import RetryableError
 from fewshot_node.records import SeriesKey
@@ -33,14 +33,15 @@ def prefect_step(name: str, stage: Callable[[], T], *, retryable: bool = False) 
 
     The stage is a closure without parameters, so no array and no identifier reaches Prefect.
     """
-    runnable = task(
+    delays_s = RETRY_DELAYS_S if retryable else []
+    runnable = Task(
         stage,
         name=name,
         cache_policy=NO_CACHE,
         persist_result=False,
-        retries=len(RETRY_DELAYS_S) if retryable else 0,
-        retry_delay_seconds=RETRY_DELAYS_S if retryable else 0,
-        retry_condition_fn=_may_succeed_later if retryable else None,
+        retries=len(delays_s),
+        retry_delay_seconds=delays_s,
+        retry_condition_fn=_may_succeed_later,
     )
     return runnable()
 

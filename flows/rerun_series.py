@@ -8,7 +8,6 @@ from fewshot_node.errors import PermanentError
 from flows.context import this_node, wait_for_server
 
 
-
 @flow(name="rerun-series", persist_result=False)
 def rerun_series(series_instance_uid: str) -> str:
     """Queue the newest revision of a series again; the warm worker runs it."""

@@ -22,11 +22,12 @@ from prefect.client.schemas.filters import (
     TaskRunFilter,
     TaskRunFilterTags,
 )
+from prefect.client.schemas.objects import State
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.states import Crashed
 
 from fewshot_node.config import NodeSettings
-from fewshot_node.dicom.ledger import Ledger
+from fewshot_node.dicom.ledger import Ledger, SeriesState
 from fewshot_node.errors import OrchestratorError
 from fewshot_node.records import SeriesKey
 from flows.process_series import process_series_warm, series_tag
@@ -74,16 +75,26 @@ class Dispatcher:
         OrchestratorError
             The Prefect server does not answer; nothing is lost, call again later.
         """
-        lost = {entry.key for entry in self._ledger.release_expired(now, self._worker.max_attempts)}
-        lost.update(self._ledger.release_unclaimed(now, self._prefect.stalled_after_s))
-        for key in sorted(lost):
-            logger.warning("series %s: its run was lost; submitting it again", key)
+        lost = [claim.key for claim in self._ledger.release_expired(now, self._worker.max_attempts)]
+        lost += self._take_back_stalled(now)
+        for key in lost:
+            logger.warning("series %s: its run was lost", key)
         try:
             return asyncio.run(self._submit_waiting(lost))
         except (httpx.HTTPError, PrefectHTTPStatusError, RuntimeError, OSError) as error:
             reason = type(error).__name__
-            message = f"Prefect at {self._prefect.api_url} does not answer ({reason}): start it or check prefect.api_url"
+            message = (
+                f"Prefect at {self._prefect.api_url} does not answer ({reason}): start it or check prefect.api_url"
+            )
             raise OrchestratorError(message) from error
+
+    def _take_back_stalled(self, now: datetime) -> list[SeriesKey]:
+        """Take back submissions that nobody claims, unless workers are alive and merely busy."""
+        leases = [entry.lease_until for entry in self._ledger.series(SeriesState.DISPATCHED, limit=None)]
+        if any(lease is not None and lease > now for lease in leases):
+            return []
+        stalled = self._ledger.unclaimed(now, self._prefect.stalled_after_s)
+        return [entry.key for entry in stalled if self._ledger.requeue(entry.key, entry.attempt)]
 
     async def _submit_waiting(self, lost: Iterable[SeriesKey]) -> int:
         waiting = self._ledger.waiting(_BATCH)
@@ -114,7 +125,7 @@ async def _submit(client: PrefectClient, key: SeriesKey, attempt: int) -> None:
 async def _close_abandoned(client: PrefectClient, key: SeriesKey) -> None:
     """Mark the runs of a dead worker as crashed: Prefect would show them running for ever."""
     tag = [series_tag(str(key))]
-    state = Crashed(message="The worker died or the server forgot the run; the ledger submits it again.")
+    state: State[None] = Crashed(message="The worker died or the server forgot the run; the ledger submits it again.")
     task_runs = await client.read_task_runs(task_run_filter=TaskRunFilter(tags=TaskRunFilterTags(all_=tag)))
     for task_run in task_runs:
         if task_run.state is None or not task_run.state.is_final():

@@ -23,11 +23,12 @@ def explain(
     calling_ae_title: Annotated[str, typer.Option(help="AE title that would have sent it.")] = "",
 ) -> None:
     """Print the verdict of every rule of every published task."""
-    from fewshot_node.dicom.headers import read_header, series_files
+    from fewshot_node.cli.folder import series_from_folder
+    from fewshot_node.dicom.headers import read_header
     from fewshot_node.tasks.registry import Registry
     from fewshot_node.tasks.rules import evaluate
 
-    header = read_header(series_files(series))
+    header = read_header(series_from_folder(series).files)
     tasks = Registry(cli_state(context).settings.tasks).all_published()
     console = Console(highlight=False, soft_wrap=True)
     if not tasks:

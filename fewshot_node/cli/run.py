@@ -21,21 +21,19 @@ def run(
     revision: Annotated[int | None, typer.Option(help="Revision of the task; the newest if absent.")] = None,
 ) -> None:
     """Run one task on one folder of images and write SEG and SR; needs no PACS and no Prefect."""
-    from fewshot_node.dicom.headers import received_from_folder
-    from fewshot_node.dicom.outbox import Destination
+    from fewshot_node.cli.folder import series_from_folder
     from fewshot_node.dicom.volume import read_volume
-    from fewshot_node.errors import PermanentError
     from fewshot_node.models import load_models
-    from fewshot_node.pipeline import process_task
+    from fewshot_node.pipeline import produce
+    from fewshot_node.steps import Stopwatch
     from fewshot_node.tasks.registry import Registry
 
     settings = cli_state(context).settings
     published = Registry(settings.tasks).published(task, revision)
-    received = received_from_folder(series)
+    received = series_from_folder(series)
     volume = read_volume(received.files)
-    outcome = process_task(received, volume, published, load_models(settings.worker), Destination(out, None))
-    if outcome.files is None:
-        raise PermanentError(outcome.reason)
-    for path in outcome.files.paths:
+    watch = Stopwatch()
+    files = produce(received, volume, published, load_models(settings.worker), out, watch)
+    for path in files.paths:
         typer.echo(path)
-    typer.echo(", ".join(f"{name} {seconds:.1f} s" for name, seconds in outcome.seconds.items()))
+    typer.echo(", ".join(f"{name} {seconds:.1f} s" for name, seconds in watch.seconds.items()))

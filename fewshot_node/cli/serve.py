@@ -49,7 +49,10 @@ def receive(context: typer.Context) -> None:
     settings = cli_state(context).settings
     node = open_node(settings)
     stop = _stop_on_signals()
-    with Receiver(settings.receive, node.spool, node.ledger) as receiver, CompletionLoop(receiver):
+    with (
+        Receiver(settings.receive, node.spool, node.ledger) as receiver,
+        CompletionLoop(node.ledger, settings.receive, receiver.busy_series),
+    ):
         stop.wait()
 
 

@@ -1,6 +1,5 @@
 """``task``: register, fit and publish tasks."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,11 +30,20 @@ def add(
     description: Annotated[str, typer.Option(help="A sentence for people.")] = "",
 ) -> None:
     """Register a task; templates come next (``template add``)."""
+    from fewshot_node.tasks.codes import parse_label
     from fewshot_node.tasks.registry import Registry
-    from fewshot_node.tasks.task import new_definition
+    from fewshot_node.tasks.rule_text import parse_rule
+    from fewshot_node.tasks.task import TaskDefinition, TaskSettings
+    from fewshot_node.vision.adapters import AdapterSettings
+    from fewshot_node.vision.refine import RefineSettings
 
-    definition = new_definition(
-        name, kind, label, rule or [], adapter=adapter, refine=refine, description=description
+    definition = TaskDefinition(
+        name=name,
+        kind=kind,
+        labels=tuple(parse_label(text, kind) for text in label),
+        rules=tuple(parse_rule(text) for text in rule or []),
+        settings=TaskSettings(adapter=AdapterSettings(name=adapter), refine=RefineSettings(engine=refine)),
+        description=description,
     )
     Registry(cli_state(context).settings.tasks).add(definition)
     typer.echo(f"task {name} is registered; next: fewshot-node template add {name} --series DIR --labels FILE")
@@ -57,7 +65,7 @@ def list_tasks(context: typer.Context) -> None:
             name,
             definition.kind.value,
             labels,
-            str(len(registry.templates(name))),
+            str(len(registry.template_names(name))),
             f"revision {revisions[-1]}" if revisions else "not yet",
         )
     Console().print(table if names else "no tasks; register one with: fewshot-node task add")
@@ -73,14 +81,16 @@ def show(context: typer.Context, name: TaskName) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{definition.name} ({definition.kind.value}) {definition.description}")
     for label in definition.labels:
-        console.print(f"  label    {label.value} {label.name}: {label.type.scheme} {label.type.value} {label.type.meaning}")
+        console.print(
+            f"  label    {label.value} {label.name}: {label.type.scheme} {label.type.value} {label.type.meaning}"
+        )
     for rule in definition.rules:
         console.print(f"  rule     {rule}", markup=False)
     if not definition.rules:
         console.print("  rule     none: the task takes no series by itself")
     console.print(f"  adapter  {definition.settings.adapter.name}")
     console.print(f"  refine   {definition.settings.refine.engine}")
-    for template in registry.templates(name):
+    for template in registry.template_names(name):
         console.print(f"  template {template}", markup=False)
     for revision in registry.revisions(name):
         console.print(f"  revision {revision} {registry.published(name, revision).digest[:12]}")
@@ -110,9 +120,6 @@ def publish(context: typer.Context, name: TaskName) -> None:
 
     settings = cli_state(context).settings
     registry = Registry(settings.tasks)
-    refiner = None
-    if registry.definition(name).settings.refine.engine != "none":
-        sam = load_models(settings.worker).sam
-        refiner = sam.weights_digest if sam else None
-    revision = registry.publish(name, refiner_digest=refiner)
+    refines = registry.definition(name).settings.refine.engine != "none"
+    revision = registry.publish(name, load_models(settings.worker).sam_digest if refines else None)
     typer.echo(f"task {name} revision {revision} is live")

@@ -1,33 +1,42 @@
-"""What the demonstration teaches and what it pushes afterwards."""
+"""What the demonstration teaches, and what it pushes afterwards."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fewshot_node.evaluation.phantom_series import (
-    PhantomSeries,
-    write_labels_nifti,
-    write_points_json,
-    write_series,
-)
-from fewshot_node.evaluation.phantoms import Phantom, knee_mr, torso_ct
+from fewshot_node.evaluation.phantom_ct import torso_ct
+from fewshot_node.evaluation.phantom_mr import knee_mr
+from fewshot_node.evaluation.phantom_series import write_labels_nifti, write_points_json, write_series
 from fewshot_node.records import TaskKind
+
+TORSO_IOU = 0.60
+"""Least mean IoU over the structures of a torso that counts as success."""
+
+KNEE_MM = 6.0
+"""Largest mean distance over the landmarks of a knee that counts as success."""
+
+_TORSO_TEMPLATES, _TORSO_PUSHED = (11, 12), (101, 102)
+_KNEE_TEMPLATES, _KNEE_PUSHED = (21, 22, 23), (201, 202)
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One annotated series on disk; `truth` is NIfTI labels or JSON points."""
+    """One annotated series on disk; `truth` holds NIfTI labels or JSON points."""
 
-    files: tuple[Path, ...]
+    name: str
     series_instance_uid: str
     study_instance_uid: str
+    files: tuple[Path, ...]
     truth: Path
-    patient: str
 
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """One task: what it is taught from, and what is pushed to it afterwards."""
+    """One task: what it is taught from, and what is pushed to it afterwards.
+
+    `labels` and `rules` are written as on the command line; `bar` is the least mean IoU of a
+    segmentation task, or the largest mean distance in mm of a landmark task, that counts as success.
+    """
 
     task: str
     kind: TaskKind
@@ -36,9 +45,53 @@ class Lesson:
     templates: tuple[Case, ...]
     pushed: tuple[Case, ...]
     bar: float
-    """Least mean IoU, or largest mean distance in mm, that counts as success."""
 
 
-TORSO_LABELS = ("1=Liver", "2=Spleen", "3=Left kidney", "4=Right kidney")
-TORSO_IOU = 0.60
-KNEE_MM = 6.0
+def phantom_lessons(folder: Path, salt: str) -> tuple[Lesson, Lesson]:
+    """Write the phantoms below `folder`: a torso CT to segment and a knee MR with landmarks.
+
+    `salt` makes the pushed studies new ones: other UIDs than those of an earlier demonstration.
+    """
+    torso = Lesson(
+        task="torso-organs",
+        kind=TaskKind.SEGMENTATION,
+        labels=("1=Liver", "2=Spleen", "3=Left kidney", "4=Right kidney"),
+        rules=("Modality=CT", "BodyPartExamined=ABDOMEN", "number_of_slices>=10"),
+        templates=_torsos(_TORSO_TEMPLATES, folder, salt),
+        pushed=_torsos(_TORSO_PUSHED, folder, salt),
+        bar=TORSO_IOU,
+    )
+    knee = Lesson(
+        task="knee-landmarks",
+        kind=TaskKind.LANDMARKS,
+        labels=("1=KPB", "2=KAL", "3=KPLIP"),
+        rules=("Modality=MR", "BodyPartExamined=KNEE", "orientation=sagittal"),
+        templates=_knees(_KNEE_TEMPLATES, folder, salt),
+        pushed=_knees(_KNEE_PUSHED, folder, salt),
+        bar=KNEE_MM,
+    )
+    return torso, knee
+
+
+def _torsos(seeds: Sequence[int], folder: Path, salt: str) -> tuple[Case, ...]:
+    cases = []
+    for seed in seeds:
+        phantom = torso_ct(seed)
+        series = write_series(phantom, folder / f"torso-{seed}", patient_index=seed, salt=salt)
+        truth = folder / f"torso-{seed}.nii.gz"
+        write_labels_nifti(phantom, truth)
+        name = f"torso {seed}"
+        cases.append(Case(name, series.series_instance_uid, series.study_instance_uid, series.files, truth))
+    return tuple(cases)
+
+
+def _knees(seeds: Sequence[int], folder: Path, salt: str) -> tuple[Case, ...]:
+    cases = []
+    for seed in seeds:
+        phantom = knee_mr(seed)
+        series = write_series(phantom, folder / f"knee-{seed}", patient_index=seed, salt=salt)
+        truth = folder / f"knee-{seed}.json"
+        write_points_json(phantom, truth)
+        name = f"knee {seed}"
+        cases.append(Case(name, series.series_instance_uid, series.study_instance_uid, series.files, truth))
+    return tuple(cases)

@@ -55,9 +55,7 @@ class Site:
     def scanner(self) -> PacsSettings:
         """How a scanner reaches the node: the node seen as a C-STORE peer."""
         receive = self.settings.receive
-        return PacsSettings(
-            ae_title=receive.ae_title, host="127.0.0.1", port=receive.port, calling_ae_title="SCANNER"
-        )
+        return PacsSettings(ae_title=receive.ae_title, host="127.0.0.1", port=receive.port, calling_ae_title="SCANNER")
 
 
 @contextmanager

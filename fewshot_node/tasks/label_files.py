@@ -98,8 +98,8 @@ def _unknown_values(path: Path, unknown: list[int], names: Mapping[int, str], de
     listed = ", ".join(f"{value} ({names[value]})" if value in names else str(value) for value in unknown)
     return (
         f"label file {path} holds the values {listed}, which task {definition.name} does not know "
-        f"(it knows {_known(definition.labels)}): map them, for example {unknown[0]} to "
-        f"{definition.label_values[0]} or to 0 (dropped), or ignore all others"
+        f"(it knows {_known(definition.labels)}): map each, for example "
+        f"--map {unknown[0]}={definition.label_values[0]} or --map {unknown[0]}=0 (drops it), or give --ignore-others"
     )
 
 
