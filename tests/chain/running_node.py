@@ -108,12 +108,10 @@ class RunningNode:
 
     def instances(self, study_instance_uid: str, modality: str) -> list[str]:
         """SOP Instance UIDs that Orthanc holds of one modality in one study, asked over REST."""
-        study = self.orthanc.lookup(study_instance_uid)
-        found = []
-        for series in self.orthanc.studies.get_series_ids(study) if study else []:
-            if self.orthanc.series.get_tags(series)["Modality"] == modality:
-                found += self.orthanc.series.get_instances_ids(series)
-        return sorted(self.orthanc.instances.get_tags(instance)["SOPInstanceUID"] for instance in found)
+        query = {"StudyInstanceUID": study_instance_uid, "Modality": modality}
+        question = {"Level": "Instance", "Query": query, "Expand": True}
+        found = self.orthanc.post("tools/find", json=question).json()
+        return sorted(instance["MainDicomTags"]["SOPInstanceUID"] for instance in found)
 
 
 def _is_compressed(path: Path) -> bool:

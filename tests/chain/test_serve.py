@@ -19,7 +19,8 @@ pytestmark = [pytest.mark.orthanc, pytest.mark.dcmtk, pytest.mark.prefect, pytes
 
 
 def fetch(node: RunningNode, sop_instance_uid: str) -> bytes:
-    return bytes(node.orthanc.instances.get_file(node.orthanc.lookup(sop_instance_uid)))
+    (orthanc_id,) = node.orthanc.lookup(sop_instance_uid)
+    return bytes(node.orthanc.instances.get_file(orthanc_id))
 
 
 def iou_in_mm(segmentation: bytes, truth: Path, value: int, number: int) -> float:
