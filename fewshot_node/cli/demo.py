@@ -1,6 +1,8 @@
 """``demo``: a PACS, a node, two tasks taught by example, new studies pushed, results scored."""
 
+import logging
 import signal
+import sys
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +12,7 @@ import typer
 from rich.console import Console
 
 _INTERRUPTED = 130
+_PLAIN_WIDTH = 110
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +43,8 @@ def demo(
     stop = threading.Event()
     # A terminated demonstration must clean up as an interrupted one does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    console = Console()
+    logging.getLogger().setLevel(logging.WARNING)  # the node's own log stands in the demo's folder
+    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
     try:
         succeeded = run_demo(DemoOptions(run, keep, own_data), console, stop)
     except KeyboardInterrupt:

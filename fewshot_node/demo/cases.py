@@ -9,10 +9,10 @@ from fewshot_node.evaluation.phantom_mr import knee_mr
 from fewshot_node.evaluation.phantom_series import write_labels_nifti, write_points_json, write_series
 from fewshot_node.records import TaskKind
 
-TORSO_IOU = 0.60
+TORSO_IOU = 0.75
 """Least mean IoU over the structures of a torso that counts as success."""
 
-KNEE_MM = 6.0
+KNEE_MM = 5.0
 """Largest mean distance over the landmarks of a knee that counts as success."""
 
 _TORSO_TEMPLATES, _TORSO_PUSHED = (11, 12), (101, 102)

@@ -53,7 +53,8 @@ def run_demo(options: DemoOptions, console: Console, stop: threading.Event) -> b
         scores = _score(lessons, entries, site)
         _print_scores(scores, console)
         succeeded = all_succeeded(scores)
-        console.print(f"Prefect UI  {site.settings.prefect.api_url.removesuffix('/api')}")
+        ui = site.settings.prefect.api_url.removesuffix("/api")
+        console.print(f"Prefect UI  {ui}{'' if options.keep else ' (ends with the demo; ARGS=--keep leaves it)'}")
         if options.keep:
             console.print("everything is left running; Ctrl-C ends it")
             stop.wait()

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 from orthanc_api_client import OrthancApiClient
 from pydicom import dcmread
+from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, RLELossless
 
 from fewshot_node.config import NodeSettings
 from fewshot_node.dicom.ledger import Ledger, SeriesEntry
@@ -40,6 +41,10 @@ stalled_after_s = 10
 threads = 1
 lease_s = 3
 """
+
+
+PROPOSALS = {JPEG2000Lossless: ["-xv"], RLELossless: ["-xr"], JPEGLosslessSV1: ["-xs"]}
+"""How dcmtk's storescu is told to propose a compressed transfer syntax."""
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = WAIT_S) -> Any:
@@ -74,9 +79,8 @@ class RunningNode:
     def push(self, files: tuple[Path, ...] | list[Path], calling: str = "STORESCU") -> subprocess.CompletedProcess[str]:
         """Send files as a scanner would, with dcmtk."""
         address = ["127.0.0.1", str(self.settings.receive.port)]
-        command = [self.storescu, "-xs", "-R", "-aet", calling, "-aec", "FEWSHOT", *address, *map(str, files)]
-        if not any(_is_compressed(path) for path in files):
-            command.remove("-xs")
+        proposed = PROPOSALS.get(str(dcmread(files[0], stop_before_pixels=True).file_meta.TransferSyntaxUID), [])
+        command = [self.storescu, *proposed, "-R", "-aet", calling, "-aec", "FEWSHOT", *address, *map(str, files)]
         return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
     def entry(self, series_instance_uid: str) -> SeriesEntry | None:
@@ -112,7 +116,3 @@ class RunningNode:
         question = {"Level": "Instance", "Query": query, "Expand": True}
         found = self.orthanc.post("tools/find", json=question).json()
         return sorted(instance["MainDicomTags"]["SOPInstanceUID"] for instance in found)
-
-
-def _is_compressed(path: Path) -> bool:
-    return bool(dcmread(path, stop_before_pixels=True).file_meta.TransferSyntaxUID.is_compressed)

@@ -81,7 +81,7 @@ def test_unknown_segment_is_refused_and_can_be_mapped(
 ) -> None:
     numbered = np.where(example.labels == 3, 2, example.labels).astype(np.uint8)
     path = save_seg(tmp_path / "seg.dcm", example, numbered, [("Liver", codes.SCT.Liver), ("Foo", codes.SCT.Pancreas)])
-    with pytest.raises(TemplateError, match=r"2 \(Foo\).*map them"):
+    with pytest.raises(TemplateError, match=r"2 \(Foo\).*--map 2=1"):
         read_template(example.files, path, definition, ALL)
     mapped = read_template(example.files, path, definition, replace(ALL, value_map={2: 3}))
     np.testing.assert_array_equal(mapped.label_map, example.labels)

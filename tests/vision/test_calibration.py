@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+
+from fewshot_node.vision.adapters.calibration import channel_offsets, peak_threshold
+
+
+def test_a_channel_that_fires_too_early_is_held_back():
+    rng = np.random.default_rng(0)
+    classes = (np.arange(4000) < 400).astype(np.int64)
+    margin = np.where(classes == 1, 3.0, 0.5) + 0.3 * rng.normal(size=4000)
+    scores = np.stack([np.zeros(4000), margin]).astype(np.float32)
+    offsets = channel_offsets(scores, classes)
+    assert offsets[0] == 0
+    found = (scores + offsets[:, None]).argmax(axis=0)
+    assert (found == classes).mean() > 0.99
+
+
+def test_scores_that_fit_are_left_alone():
+    classes = np.repeat([0, 1, 2], 100)
+    scores = np.full((3, 300), -9.0, dtype=np.float32)
+    scores[classes, np.arange(300)] = 0
+    np.testing.assert_array_equal(channel_offsets(scores, classes), np.zeros(3))
+
+
+def test_a_label_without_a_held_out_pixel_is_left_alone():
+    scores = np.random.default_rng(1).normal(size=(2, 50)).astype(np.float32)
+    assert channel_offsets(scores, np.zeros(50, dtype=np.int64))[1] == 0
+
+
+def test_the_peak_threshold_lies_half_way():
+    threshold, spread = peak_threshold([4.0, 6.0, -2.0, -4.0], [True, True, False, False])
+    assert threshold == pytest.approx(1.0)
+    assert spread == pytest.approx(2.0)
+
+
+def test_without_negative_slices_only_the_clearly_unlike_is_absent():
+    threshold, spread = peak_threshold([4.0, 6.0], [True, True])
+    assert threshold == pytest.approx(3.0)
+    assert spread == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("peaks", "shown"), [([], []), ([1.0], [False])])
+def test_nothing_to_calibrate_on_is_the_default(peaks, shown):
+    assert peak_threshold(peaks, shown) == (0.0, 1.0)
+
+
+def test_a_label_whose_negatives_peak_higher_is_not_called_absent_for_it():
+    threshold, _ = peak_threshold([2.0, 2.5, 5.0], [True, True, False])
+    assert threshold < 2.0
