@@ -90,9 +90,7 @@ def orthanc(
 
 
 def _start_orthanc(binary: str, server: OrthancServer) -> subprocess.Popen[bytes]:
-    plugins = (
-        [str(path) for path in PLUGIN_FOLDER.glob("libOrthanc*Web.so*")] if PLUGIN_FOLDER.is_dir() else []
-    )
+    plugins = [str(path) for path in PLUGIN_FOLDER.glob("libOrthanc*Web.so*")] if PLUGIN_FOLDER.is_dir() else []
     configuration = {
         "Name": "test",
         "StorageDirectory": str(server.folder / "storage"),

@@ -129,9 +129,7 @@ def _require_references(dataset: Dataset, sources: Sequence[Dataset], name: str)
     evidence = _referenced_by(dataset.CurrentRequestedProcedureEvidenceSequence)
     segmentations = {uid for uid, sop_class in evidence.items() if sop_class == SEGMENTATION}
     _require_within(evidence, allowed | segmentations, f"{name}: its evidence was not used")
-    _require_within(
-        _referenced_by(dataset.ContentSequence), set(evidence), f"{name}: it refers to what is no evidence"
-    )
+    _require_within(_referenced_by(dataset.ContentSequence), set(evidence), f"{name}: it refers to what is no evidence")
 
 
 def _require_within(found: Iterable[str], allowed: set[str], message: str) -> None:

@@ -91,9 +91,7 @@ def read_header(files: Sequence[Path]) -> SeriesHeader:
     """
     headers = image_headers(files, tags=_ROUTING_TAGS)
     first = min(headers, key=lambda header: _instance_number(header.dataset))
-    names = {
-        orientation_name(cosines) for header in headers for cosines in plane_orientations(header.dataset)
-    }
+    names = {orientation_name(cosines) for header in headers for cosines in plane_orientations(header.dataset)}
     return SeriesHeader(
         dataset=_read(first.path, tags=None),
         number_of_slices=sum(int(header.dataset.get("NumberOfFrames") or 1) for header in headers),

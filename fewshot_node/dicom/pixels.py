@@ -65,9 +65,7 @@ def _read_frames(path: Path, planes: Sequence[Plane]) -> Iterator[NDArray[np.gen
         raise PixelDataError(message) from error
 
 
-def _to_modality_values(
-    pixels: NDArray[np.generic], dataset: Dataset, frame_index: int
-) -> NDArray[np.generic]:
+def _to_modality_values(pixels: NDArray[np.generic], dataset: Dataset, frame_index: int) -> NDArray[np.generic]:
     group = functional_group(dataset, frame_index, "PixelValueTransformationSequence")
     if group is not None:
         return apply_rescale(pixels, group)

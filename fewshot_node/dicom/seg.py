@@ -20,9 +20,7 @@ _SERIES_NUMBER_BASE = 9000
 _LIGHTNESS, _CHROMA, _GOLDEN_ANGLE = 65.0, 60.0, 137.50776
 
 
-def write_segmentation(
-    result: Result, volume: Volume, sources: Sequence[Dataset], uids: ResultUids
-) -> Dataset:
+def write_segmentation(result: Result, volume: Volume, sources: Sequence[Dataset], uids: ResultUids) -> Dataset:
     """Write a result's label map as a BINARY multi-segment Segmentation.
 
     Each label has a segment, in the order of label values, the ones not found too: "looked, not present"
@@ -97,9 +95,7 @@ def _numbered(result: Result, findings: Sequence[StructureFinding], volume: Volu
     return renumbered
 
 
-def _frames(
-    label_map: LabelArray, volume: Volume
-) -> tuple[LabelArray, list[hd.PlanePositionSequence] | None]:
+def _frames(label_map: LabelArray, volume: Volume) -> tuple[LabelArray, list[hd.PlanePositionSequence] | None]:
     """Return the planes as the sources have them, or one empty plane and its place."""
     if label_map.any():
         return _in_source_order(label_map, volume), None

@@ -208,9 +208,7 @@ class _Group:
                 algorithm.name, algorithm.version, list(algorithm.parameters) or None
             ),
             "measurements": list(self._measurements()),
-            "qualitative_evaluations": [
-                QualitativeEvaluation(PRESENCE, PRESENT if self.finding.found else ABSENT)
-            ],
+            "qualitative_evaluations": [QualitativeEvaluation(PRESENCE, PRESENT if self.finding.found else ABSENT)],
         }
 
     def build(self, segmentation: Dataset | None, numbers: dict[str, int]) -> MeasurementGroup:
@@ -225,9 +223,7 @@ class _Group:
                 segment_number=numbers[self.uids.tracking(self.finding.label.name)],
                 source_series=SourceSeriesForSegmentation(self.volume.series_instance_uid),
             )
-            return VolumetricROIMeasurementsAndQualitativeEvaluations(
-                referenced_segment=segment, **self.common()
-            )
+            return VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=segment, **self.common())
         return MeasurementsAndQualitativeEvaluations(**self.common())
 
     def _measurements(self) -> Iterator[Measurement]:

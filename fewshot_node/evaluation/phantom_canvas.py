@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter  # type: ignore[attr-defined]
+from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from fewshot_node.evaluation.phantom_records import PhantomSettings, Position

@@ -143,9 +143,7 @@ def _add_organ(anatomy: Anatomy) -> None:
 
 def _curve(rng: np.random.Generator, points: int, length: float, bend: float) -> NDArray[np.float32]:
     """Return a smooth random curve, ``(points, 2)`` in body coordinates."""
-    heading = rng.uniform(0, 2 * np.pi) + np.cumsum(
-        rng.normal(0, bend / points, points) + rng.normal(0, bend) / points
-    )
+    heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, bend / points, points) + rng.normal(0, bend) / points)
     steps = np.stack([np.cos(heading), np.sin(heading)], axis=1) * (length / points)
     track = np.cumsum(steps, axis=0)
     centre = rng.uniform(-0.45, 0.45, 2)
@@ -195,8 +193,7 @@ def _add_ribs(anatomy: Anatomy) -> None:
     radius, size = float(rng.uniform(0.7, 0.9)), float(rng.uniform(0.03, 0.07))
     turns = np.linspace(0, 2 * np.pi, int(rng.integers(6, 15)), endpoint=False) + rng.uniform(0, 1)
     blobs = tuple(
-        Blob(radius * float(np.cos(t)), radius * float(np.sin(t)), size * 0.6, size * 1.6, float(t))
-        for t in turns
+        Blob(radius * float(np.cos(t)), radius * float(np.sin(t)), size * 0.6, size * 1.6, float(t)) for t in turns
     )
     anatomy.add(blobs, anatomy.new_label(), anatomy.new_material())
 

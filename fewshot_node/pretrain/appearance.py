@@ -43,9 +43,7 @@ def sample_looks(batch: int, generator: torch.Generator) -> Looks:
     shape = (batch, MAX_STRUCTURES)
     is_ct = torch.rand(batch, generator=generator) < _CT_SHARE
     shares = torch.tensor([share for share, _, _ in _CT_MIXTURE])
-    kind = torch.multinomial(shares, batch * MAX_STRUCTURES, replacement=True, generator=generator).view(
-        shape
-    )
+    kind = torch.multinomial(shares, batch * MAX_STRUCTURES, replacement=True, generator=generator).view(shape)
     centres = torch.tensor([mean for _, mean, _ in _CT_MIXTURE])[kind]
     spreads = torch.tensor([spread for _, _, spread in _CT_MIXTURE])[kind]
     ct_mean = centres + spreads * torch.randn(shape, generator=generator)

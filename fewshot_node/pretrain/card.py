@@ -64,9 +64,7 @@ def encoder_card(settings: Mapping[str, Any], done: Mapping[str, Any]) -> str:
 
 def _replanned(plans: Sequence[tuple[int, int]]) -> str:
     """Say where a run was given another end: its learning rates are then not those of one unbroken run."""
-    changes = [
-        f"; planned for {before} until step {step}" for (_, before), (step, _) in itertools.pairwise(plans)
-    ]
+    changes = [f"; planned for {before} until step {step}" for (_, before), (step, _) in itertools.pairwise(plans)]
     return "".join(changes)
 
 

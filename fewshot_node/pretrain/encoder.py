@@ -70,9 +70,7 @@ class PretrainSettings:
 
     def batch(self) -> BatchSettings:
         """Return the part that batches are made from."""
-        return BatchSettings(
-            pairs=self.batch_pairs, image_px=self.image_px, map_px=self.map_px, seed=self.seed
-        )
+        return BatchSettings(pairs=self.batch_pairs, image_px=self.image_px, map_px=self.map_px, seed=self.seed)
 
 
 @dataclass(slots=True)
@@ -188,9 +186,7 @@ class _Run:
         self.done.step += 1
         self._recent.append(float(loss.detach()))
         if self.done.step % 25 == 0:
-            logger.info(
-                "step %d: loss %.4f", self.done.step, sum(self._recent[-25:]) / len(self._recent[-25:])
-            )
+            logger.info("step %d: loss %.4f", self.done.step, sum(self._recent[-25:]) / len(self._recent[-25:]))
 
     def checkpoint(self) -> None:
         """Score the encoder, store the state, then export weights and card."""

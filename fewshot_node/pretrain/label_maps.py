@@ -39,9 +39,7 @@ class LabelMap:
 
     def __post_init__(self) -> None:
         if self.structures.dtype != np.uint8 or self.structures.ndim != 3 or len(self.structures) != VARIANTS:
-            raise ValueError(
-                f"structures must be uint8 ({VARIANTS}, side, side), not {self.structures.shape}"
-            )
+            raise ValueError(f"structures must be uint8 ({VARIANTS}, side, side), not {self.structures.shape}")
         for name, table in (("label_of", self.label_of), ("material_of", self.material_of)):
             if table.shape != (MAX_STRUCTURES,) or table.dtype != np.uint8:
                 raise ValueError(f"{name} must be uint8 ({MAX_STRUCTURES},), not {table.dtype} {table.shape}")
@@ -60,9 +58,7 @@ def _smooth_field(rng: np.random.Generator, nodes: int, side: int, amplitude: fl
     return np.asarray(zoom(middle, (1, factor, factor), order=1, mode="nearest"), np.float32)
 
 
-def _paint(
-    canvas: NDArray[np.uint8], coordinates: FloatArray, blob: Blob, value: int, unit_px: float
-) -> None:
+def _paint(canvas: NDArray[np.uint8], coordinates: FloatArray, blob: Blob, value: int, unit_px: float) -> None:
     """Write ``value`` where the warped ``coordinates`` lie in ``blob``, looking only at its surroundings."""
     side = canvas.shape[0]
     reach = (max(blob.radius_x, blob.radius_y) * 1.45 + 0.35) * unit_px

@@ -85,9 +85,7 @@ def _log_uniform(generator: torch.Generator, count: int, low: float, high: float
 
 def _affine(zoom: Tensor, angle: Tensor, flip: Tensor, centre: Tensor, side: int) -> tuple[Tensor, Tensor]:
     cosine, sine = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-    linear = torch.stack(
-        [torch.stack([cosine * flip, -sine], -1), torch.stack([sine * flip, cosine], -1)], -2
-    )
+    linear = torch.stack([torch.stack([cosine * flip, -sine], -1), torch.stack([sine * flip, cosine], -1)], -2)
     middle = torch.full((2,), (side - 1) / 2)
     return linear, centre - linear @ middle
 

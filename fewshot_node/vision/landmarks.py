@@ -32,7 +32,7 @@ class LandmarkSettings:
 
     min_confidence: float = 0.5
     reach_cells: float = 3.0
-    smoothing_mm: float = 2.0
+    smoothing_mm: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_confidence <= 1 or self.reach_cells <= 0 or self.smoothing_mm < 0:

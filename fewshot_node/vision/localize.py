@@ -60,12 +60,13 @@ class CleaningSettings:
         Rules of their own by label value.
     smoothing_mm
         Standard deviation of a Gaussian over the slices' scores. It is in mm, so thick slices are left as
-        they are and thin ones help each other; one slice alone is never changed. 0 switches it off.
+        they are and thin ones help each other; one slice alone is never changed. 0 switches it off. Wider than
+        1 mm was measured to cost a hippocampus, at 1 mm slices, more than it gave a liver.
     """
 
     rule: ComponentRule = field(default_factory=ComponentRule)
     by_label: Mapping[int, ComponentRule] = field(default_factory=dict)
-    smoothing_mm: float = 2.0
+    smoothing_mm: float = 1.0
 
     def __post_init__(self) -> None:
         if self.smoothing_mm < 0:

@@ -37,7 +37,19 @@ def organs(run: Run) -> str:
 
 def test_help_names_every_command(run: Run) -> None:
     text = run("--help").out
-    for command in ("serve", "receive", "worker", "run", "demo", "doctor", "task", "template", "series", "route", "pacs"):
+    for command in (
+        "serve",
+        "receive",
+        "worker",
+        "run",
+        "demo",
+        "doctor",
+        "task",
+        "template",
+        "series",
+        "route",
+        "pacs",
+    ):
         assert f" {command} " in text
 
 
@@ -116,9 +128,7 @@ def test_labels_that_the_task_does_not_have(
     printed = run("template", "add", organs, "--series", series.folder, "--labels", labels)
     assert printed.status == 1
     assert "--ignore-others" in printed.error
-    assert run(
-        "template", "add", organs, "--series", series.folder, "--labels", labels, "--ignore-others"
-    ).status == 0
+    assert run("template", "add", organs, "--series", series.folder, "--labels", labels, "--ignore-others").status == 0
     assert run("task", "list").out.count("organs") == 1
 
 

@@ -28,7 +28,7 @@ def test_a_label_without_a_held_out_pixel_is_left_alone():
 
 
 def test_the_peak_threshold_lies_half_way():
-    threshold, spread = peak_threshold([4.0, 6.0, -2.0, -4.0], [True, True, False, False])
+    threshold, spread = peak_threshold([4.5, 5.5, -2.0, -4.0], [True, True, False, False])
     assert threshold == pytest.approx(1.0)
     assert spread == pytest.approx(2.0)
 
@@ -42,6 +42,11 @@ def test_without_negative_slices_only_the_clearly_unlike_is_absent():
 @pytest.mark.parametrize(("peaks", "shown"), [([], []), ([1.0], [False])])
 def test_nothing_to_calibrate_on_is_the_default(peaks, shown):
     assert peak_threshold(peaks, shown) == (0.0, 1.0)
+
+
+def test_peaks_that_overlap_do_not_make_every_second_landmark_absent():
+    threshold, _ = peak_threshold([2.0, 4.0, 6.0, 3.0, 4.0], [True, True, True, False, False])
+    assert threshold < 2.0
 
 
 def test_a_label_whose_negatives_peak_higher_is_not_called_absent_for_it():

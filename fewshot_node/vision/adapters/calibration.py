@@ -9,8 +9,7 @@ _OFFSETS = np.linspace(-4, 4, 33)
 _OFFSET_COST = 0.002
 _ROUNDS = 2
 _DEFAULT_PEAK = (0.0, 1.0)
-_SPREADS_APART = 4.0
-_NARROWEST = 0.1
+_LEAST_DEVIATION = 0.5
 
 FloatMap = NDArray[np.float32]
 
@@ -61,17 +60,16 @@ def peak_threshold(peaks: Sequence[float], shown: Sequence[bool]) -> tuple[float
     Returns
     -------
     tuple
-        Half way between the mean peak with the label and the mean one without, and a quarter of their
-        distance. Without a negative slice, or where negative ones peak no lower, the threshold lies two
-        deviations below the mean peak with the label: only what is clearly unlike the templates is absent.
+        Half way between the mean peak with the label and the mean one without, but never less than two
+        deviations below the mean peak with the label: where the templates cannot tell, or show no negative
+        slice, only what is clearly unlike them is absent.
     """
     with_label = [peak for peak, is_shown in zip(peaks, shown, strict=True) if is_shown]
     without = [peak for peak, is_shown in zip(peaks, shown, strict=True) if not is_shown]
     if not with_label:
         return _DEFAULT_PEAK
     present = float(np.mean(with_label))
-    absent = float(np.mean(without)) if without else present
-    if present > absent:
-        return (present + absent) / 2, max((present - absent) / _SPREADS_APART, _NARROWEST)
-    spread = max(float(np.std(with_label)), _DEFAULT_PEAK[1])
-    return present - 2 * spread, spread
+    deviation = max(float(np.std(with_label)), _LEAST_DEVIATION)
+    between = (present + float(np.mean(without))) / 2 if without else present
+    threshold = min(between, present - 2 * deviation)
+    return threshold, (present - threshold) / 2
