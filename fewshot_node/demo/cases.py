@@ -12,9 +12,10 @@ from fewshot_node.records import TaskKind
 TORSO_IOU = 0.75
 """Least mean IoU over the structures of a torso that counts as success."""
 
-KNEE_MM = 5.0
+KNEE_MM = 6.0
 """Largest mean distance over the landmarks of a knee that counts as success."""
 
+_TEMPLATE_SALT = "templates"
 _TORSO_TEMPLATES, _TORSO_PUSHED = (11, 12), (101, 102)
 _KNEE_TEMPLATES, _KNEE_PUSHED = (21, 22, 23), (201, 202)
 
@@ -57,7 +58,7 @@ def phantom_lessons(folder: Path, salt: str) -> tuple[Lesson, Lesson]:
         kind=TaskKind.SEGMENTATION,
         labels=("1=Liver", "2=Spleen", "3=Left kidney", "4=Right kidney"),
         rules=("Modality=CT", "BodyPartExamined=ABDOMEN", "number_of_slices>=10"),
-        templates=_torsos(_TORSO_TEMPLATES, folder, salt),
+        templates=_torsos(_TORSO_TEMPLATES, folder, _TEMPLATE_SALT),
         pushed=_torsos(_TORSO_PUSHED, folder, salt),
         bar=TORSO_IOU,
     )
@@ -66,7 +67,7 @@ def phantom_lessons(folder: Path, salt: str) -> tuple[Lesson, Lesson]:
         kind=TaskKind.LANDMARKS,
         labels=("1=KPB", "2=KAL", "3=KPLIP"),
         rules=("Modality=MR", "BodyPartExamined=KNEE", "orientation=sagittal"),
-        templates=_knees(_KNEE_TEMPLATES, folder, salt),
+        templates=_knees(_KNEE_TEMPLATES, folder, _TEMPLATE_SALT),
         pushed=_knees(_KNEE_PUSHED, folder, salt),
         bar=KNEE_MM,
     )
