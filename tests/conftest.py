@@ -89,6 +89,39 @@ def orthanc(
     _end(process)
 
 
+@pytest.fixture(scope="session")
+def sam_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SAM of random weights, as small as the architecture allows, in the released format."""
+    import torch
+    from transformers import SamConfig, SamModel
+
+    torch.manual_seed(0)
+    vision = {
+        "image_size": 64,
+        "patch_size": 8,
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "mlp_dim": 32,
+        "output_channels": 32,
+        "window_size": 4,
+        "global_attn_indexes": [1],
+        "num_pos_feats": 16,
+    }
+    prompt = {"hidden_size": 32, "image_size": 64, "patch_size": 8, "image_embedding_size": 8, "mask_input_channels": 4}
+    decoder = {
+        "hidden_size": 32,
+        "mlp_dim": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "iou_head_hidden_dim": 16,
+    }
+    config = SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
+    folder = tmp_path_factory.mktemp("sam")
+    SamModel(config).save_pretrained(folder)
+    return folder
+
+
 def _start_orthanc(binary: str, server: OrthancServer) -> subprocess.Popen[bytes]:
     plugins = [str(path) for path in PLUGIN_FOLDER.glob("libOrthanc*Web.so*")] if PLUGIN_FOLDER.is_dir() else []
     configuration = {

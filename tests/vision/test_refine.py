@@ -3,7 +3,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from transformers import SamConfig, SamModel
 
 from fewshot_node.errors import CheckpointError, ConfigurationError, TaskError
 from fewshot_node.records import Localization
@@ -12,36 +11,6 @@ from fewshot_node.vision.refine import RefineSettings, intersection_over_union, 
 from fewshot_node.vision.sam import EmbeddedImage
 
 SAM = RefineSettings(engine="sam", iou_gate=0.5)
-
-
-@pytest.fixture(scope="session")
-def sam_folder(tmp_path_factory):
-    """A SAM of random weights, as small as the architecture allows, in the released format."""
-    torch.manual_seed(0)
-    vision = {
-        "image_size": 64,
-        "patch_size": 8,
-        "hidden_size": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "mlp_dim": 32,
-        "output_channels": 32,
-        "window_size": 4,
-        "global_attn_indexes": [1],
-        "num_pos_feats": 16,
-    }
-    prompt = {"hidden_size": 32, "image_size": 64, "patch_size": 8, "image_embedding_size": 8, "mask_input_channels": 4}
-    decoder = {
-        "hidden_size": 32,
-        "mlp_dim": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "iou_head_hidden_dim": 16,
-    }
-    config = SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
-    folder = tmp_path_factory.mktemp("sam")
-    SamModel(config).save_pretrained(folder)
-    return folder
 
 
 class Echo:

@@ -1,0 +1,74 @@
+"""Result files: whole or not at all, and what must not leave is kept for a look."""
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from fewshot_node.dicom.outbox import write_result_files
+from fewshot_node.errors import ConformanceError, DiskFullError
+from fewshot_node.records import TaskKind
+from tests.dicom.objects.conftest import Case, SeriesSpec
+
+
+@pytest.fixture
+def case(write_series: Callable[..., list[Path]], make_case: Callable[..., Case], spec: SeriesSpec) -> Case:
+    return make_case(write_series(spec))
+
+
+def write(case: Case, folder: Path):
+    return write_result_files(case.result, case.volume, case.files, case.uids, folder)
+
+
+def test_the_segmentation_comes_before_the_report_that_refers_to_it(case: Case, tmp_path: Path) -> None:
+    files = write(case, tmp_path / "out" / "task")
+    assert [pydicom.dcmread(path).Modality for path in files.paths] == ["SEG", "SR"]
+    assert [pydicom.dcmread(path).SOPInstanceUID for path in files.paths] == [
+        files.segmentation_instance_uid,
+        files.report_instance_uid,
+    ]
+
+
+def test_a_landmark_task_writes_a_report_only(
+    write_series: Callable[..., list[Path]], make_case: Callable[..., Case], spec: SeriesSpec, tmp_path: Path
+) -> None:
+    files = write(make_case(write_series(spec), TaskKind.LANDMARKS), tmp_path / "task")
+    assert files.segmentation is None
+    assert [path.name for path in files.paths] == ["report.dcm"]
+    assert [path.name for path in (tmp_path / "task").iterdir()] == ["report.dcm"]
+
+
+def test_writing_again_replaces_the_folder_with_the_same_bytes(case: Case, tmp_path: Path) -> None:
+    first = {path.name: path.read_bytes() for path in write(case, tmp_path / "task").paths}
+    (tmp_path / "task" / "stray").write_text("from an earlier version")
+    second = {path.name: path.read_bytes() for path in write(case, tmp_path / "task").paths}
+    assert first == second
+    assert not (tmp_path / "task" / "stray").exists()
+
+
+def test_a_full_disk_is_named_and_leaves_nothing_half_written(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("fewshot_node.dicom.outbox.os.fsync", full)
+    out = tmp_path / "out"
+    with pytest.raises(DiskFullError, match=r"task.*No space left on device.*free space"):
+        write(case, out / "task")
+    assert list(out.iterdir()) == []
+
+
+def test_an_object_that_must_not_leave_is_kept_for_a_look(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ConformanceError("the geometry is wrong")
+
+    monkeypatch.setattr("fewshot_node.dicom.outbox.check_object", refuse)
+    with pytest.raises(ConformanceError, match="geometry"):
+        write(case, tmp_path / "out" / "task")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["task.rejected"]
+    assert {path.name for path in (tmp_path / "out" / "task.rejected").iterdir()} == {"segmentation.dcm", "report.dcm"}
