@@ -1,12 +1,11 @@
 """What the demonstration teaches, and what it pushes afterwards."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fewshot_node.evaluation.phantom_ct import torso_ct
-from fewshot_node.evaluation.phantom_mr import knee_mr
 from fewshot_node.evaluation.phantom_series import write_labels_nifti, write_points_json, write_series
+from fewshot_node.evaluation.phantoms import Phantom, knee_mr, torso_ct
 from fewshot_node.records import TaskKind
 
 TORSO_IOU = 0.75
@@ -75,24 +74,19 @@ def phantom_lessons(folder: Path, salt: str) -> tuple[Lesson, Lesson]:
 
 
 def _torsos(seeds: Sequence[int], folder: Path, salt: str) -> tuple[Case, ...]:
-    cases = []
-    for seed in seeds:
-        phantom = torso_ct(seed)
-        series = write_series(phantom, folder / f"torso-{seed}", patient_index=seed, salt=salt)
-        truth = folder / f"torso-{seed}.nii.gz"
-        write_labels_nifti(phantom, truth)
-        name = f"torso {seed}"
-        cases.append(Case(name, series.series_instance_uid, series.study_instance_uid, series.files, truth))
-    return tuple(cases)
+    return tuple(_write(torso_ct(seed), folder, salt, ".nii.gz", write_labels_nifti) for seed in seeds)
 
 
 def _knees(seeds: Sequence[int], folder: Path, salt: str) -> tuple[Case, ...]:
-    cases = []
-    for seed in seeds:
-        phantom = knee_mr(seed)
-        series = write_series(phantom, folder / f"knee-{seed}", patient_index=seed, salt=salt)
-        truth = folder / f"knee-{seed}.json"
-        write_points_json(phantom, truth)
-        name = f"knee {seed}"
-        cases.append(Case(name, series.series_instance_uid, series.study_instance_uid, series.files, truth))
-    return tuple(cases)
+    return tuple(_write(knee_mr(seed), folder, salt, ".json", write_points_json) for seed in seeds)
+
+
+def _write(
+    phantom: Phantom, folder: Path, salt: str, suffix: str, write_truth: Callable[[Phantom, Path], None]
+) -> Case:
+    stem = f"{phantom.kind}-{phantom.seed}"
+    series = write_series(phantom, folder / stem, patient_index=phantom.seed, salt=salt)
+    truth = folder / f"{stem}{suffix}"
+    write_truth(phantom, truth)
+    name = f"{phantom.kind} {phantom.seed}"
+    return Case(name, series.series_instance_uid, series.study_instance_uid, series.files, truth)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fewshot_node.errors import TaskError
 from fewshot_node.records import FeatureMap, LabelArray, Landmark, Localization
+from fewshot_node.vision.adapters.calibration import margin, presence
 from fewshot_node.vision.adapters.support import Adapter
 from fewshot_node.vision.localize import smooth_over_slices
 
@@ -35,10 +36,10 @@ class LandmarkSettings:
     smoothing_mm: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.min_confidence <= 1 or self.reach_cells <= 0 or self.smoothing_mm < 0:
-            raise TaskError(
-                "landmarks: min_confidence must lie within 0..1, reach_cells above 0, smoothing_mm not below 0"
-            )
+        if not 0 <= self.min_confidence <= 1 or self.reach_cells <= 0:
+            raise TaskError("landmarks: min_confidence must lie within 0..1, reach_cells above 0")
+        if self.smoothing_mm < 0:
+            raise TaskError("landmarks: smoothing_mm must not be below 0")
 
 
 def disc_labels(
@@ -84,22 +85,15 @@ def locate_landmarks(
     label_map = np.zeros((len(scores), *features.image_shape), dtype=np.uint8)
     landmarks = []
     for channel, value in enumerate(adapter.label_values, start=1):
-        peak, place = find_peak(margin(scores, channel), settings.reach_cells)
+        _, place = find_peak(margin(scores, channel), settings.reach_cells)
         threshold, spread = (float(number) for number in adapter.peak_thresholds[channel - 1])
-        confidence = _sigmoid((peak - threshold) / spread)
+        confidence = _sigmoid((presence(scores, channel) - threshold) / spread)
         index = _to_image(place, scores.shape[-2:], features.image_shape)
         present = confidence >= settings.min_confidence
         landmarks.append(Landmark(value, index if present else None, confidence))
     for landmark in sorted(landmarks, key=lambda found: found.confidence):
         _draw_disc(label_map, landmark)
     return Localization(label_map, scores, adapter.label_values, tuple(landmarks))
-
-
-def margin(scores: NDArray[np.float32], channel: int) -> NDArray[np.float32]:
-    """Return a label's score over the best of all others: (slices, h, w)."""
-    others = np.delete(scores, channel, axis=1).max(axis=1)
-    difference: NDArray[np.float32] = scores[:, channel] - others
-    return difference
 
 
 def find_peak(heights: NDArray[np.float32], reach_cells: float) -> tuple[float, tuple[float, float, float]]:

@@ -115,6 +115,6 @@ def test_labels_must_differ() -> None:
 
 def test_other_encoder_is_refused(rich: TaskDefinition) -> None:
     published = PublishedTask(rich, 2, "d", None, "e" * 64, None, Path())  # type: ignore[arg-type]
-    published.check_encoder("e" * 64)
+    published.check_models("e" * 64, None)
     with pytest.raises(TaskError, match="revision 2 was fitted with encoder eeeeeeeeeeee, but ffffffffffff"):
-        published.check_encoder("f" * 64)
+        published.check_models("f" * 64, None)

@@ -5,6 +5,7 @@ import torch
 from fewshot_node.errors import TaskError, TemplateError
 from fewshot_node.records import FeatureMap
 from fewshot_node.vision.adapters import ADAPTERS, AdapterSettings, Support, fit_adapter, labels_to_grid
+from fewshot_node.vision.adapters.contrastive import smooth
 
 DIM = 16
 QUICK = {"steps": 60, "batch": 256, "references": 12, "background_references": 24}
@@ -239,3 +240,20 @@ def test_a_slice_and_its_own_variant_calibrate_like_the_slice_alone(world):
         np.testing.assert_array_equal(
             fit_adapter(support, AdapterSettings(**QUICK)).peak_thresholds, [[0.0, 1.0], [0.0, 1.0]]
         )
+
+
+def test_smoothing_stays_within_a_channel_and_keeps_the_sum():
+    spike = torch.zeros(2, 31, 31)
+    spike[1, 15, 15] = 1
+    smoothed = smooth(spike, 2.0).numpy()
+    assert not smoothed[0].any()
+    rows = np.indices((31, 31))[0] - 15
+    assert smoothed.sum() == pytest.approx(1, abs=1e-3)
+    assert np.sqrt((smoothed[1] * rows**2).sum()) == pytest.approx(2.0, rel=0.05)
+    assert torch.equal(smooth(spike, 0), spike)
+
+
+@pytest.mark.parametrize("key", ["position_weight", "retrieval", "smoothing_cells"])
+def test_settings_below_zero_are_refused_by_key(key):
+    with pytest.raises(TaskError, match=key):
+        AdapterSettings(**{key: -1})

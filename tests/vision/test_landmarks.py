@@ -22,7 +22,10 @@ def scores_of(*hills):
 def test_a_blob_is_found_between_cells_and_slices(given_scores, blank_features, place):
     scores = scores_of(blob((5, 24, 24), place))
     found = locate_landmarks(
-        blank_features(scores, (96, 96)), given_scores(scores, (3,)), SPACING, LandmarkSettings(smoothing_mm=0)
+        blank_features(scores, (96, 96)),
+        given_scores(scores, (3,)),
+        SPACING,
+        LandmarkSettings(smoothing_mm=0),
     )
     (landmark,) = found.landmarks
     assert landmark.label_value == 3
@@ -50,6 +53,14 @@ def test_absent_below_the_calibrated_threshold_with_its_confidence(given_scores,
     assert first.index is None or first.confidence >= 0.5
     assert second.index is None
     assert 0 <= second.confidence < 0.5
+
+
+def test_labels_that_look_alike_compete_for_the_place_but_are_both_present(given_scores, blank_features):
+    first = blob((1, 24, 24), (0, 6, 12)) + blob((1, 24, 24), (0, 18, 12), height=5.0, base=0.0)
+    second = blob((1, 24, 24), (0, 6, 12), height=5.0) + blob((1, 24, 24), (0, 18, 12), base=0.0)
+    scores = scores_of(first, second)
+    found = locate_landmarks(blank_features(scores, (24, 24)), given_scores(scores, (1, 2), [[1.5, 0.5]] * 2), SPACING)
+    assert [round(landmark.index[1]) for landmark in found.landmarks] == [6, 18]
 
 
 def test_nothing_anywhere_is_absent_and_draws_nothing(given_scores, blank_features):

@@ -130,3 +130,8 @@ def test_cleaning_does_not_change_its_input():
 def test_impossible_rules_are_refused(wrong):
     with pytest.raises(TaskError, match="cleaning"):
         ComponentRule(**wrong)
+
+
+def test_impossible_smoothing_is_refused_by_key():
+    with pytest.raises(TaskError, match="smoothing_mm"):
+        CleaningSettings(smoothing_mm=-1)

@@ -14,6 +14,23 @@ _LEAST_DEVIATION = 0.5
 FloatMap = NDArray[np.float32]
 
 
+def margin(scores: FloatMap, channel: int) -> FloatMap:
+    """Return a label's score over the best of all others: (slices, h, w) from (slices, channels, h, w)."""
+    others = np.delete(scores, channel, axis=1).max(axis=1)
+    difference: FloatMap = scores[:, channel] - others
+    return difference
+
+
+def presence(scores: FloatMap, channel: int) -> float:
+    """Return a label's score over the background where it stands out most from all others.
+
+    Labels that look alike, such as neighbouring vertebrae, compete for the place but do not make each other
+    absent.
+    """
+    place = np.unravel_index(int(margin(scores, channel).argmax()), scores[:, 0].shape)
+    return float(scores[:, channel][place] - scores[:, 0][place])
+
+
 def channel_offsets(scores: FloatMap, classes: NDArray[np.int64]) -> FloatMap:
     """Return what to add to each channel so that the label map fits best, by IoU, label after label.
 
@@ -53,7 +70,7 @@ def peak_threshold(peaks: Sequence[float], shown: Sequence[bool]) -> tuple[float
     Parameters
     ----------
     peaks
-        For each held-out slice, the highest score of a label over the best of the others.
+        A label's `presence` in each held-out slice.
     shown
         Whether the slice really shows the label.
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
 from fewshot_node.records import FeatureMap, FloatArray
-from fewshot_node.vision.adapters.calibration import channel_offsets, peak_threshold
+from fewshot_node.vision.adapters.calibration import channel_offsets, peak_threshold, presence
 from fewshot_node.vision.adapters.head import POSITION_DIM, MatchingHead, matching_loss, with_position
 from fewshot_node.vision.adapters.references import References, choose_references
 from fewshot_node.vision.adapters.sampling import PixelPools, draw, pixel_pools
@@ -88,7 +89,7 @@ class ContrastiveAdapter:
         weights = self._reference_weights(_descriptor(features), held_out)
         scores = torch.log(kernel @ weights + _TINY) + self.offsets
         scores[:, weights.sum(dim=0) == 0] = _ABSENT
-        return scores.T.reshape(-1, *features.shape[:2])
+        return smooth(scores.T.reshape(-1, *features.shape[:2]), self.settings.smoothing_cells)
 
     def _reference_weights(self, descriptor: Tensor, held_out: Tensor | None) -> Tensor:
         """Return (references, labels + 1): each class's column sums to 1, or to 0 where it has no reference."""
@@ -129,6 +130,13 @@ class ContrastiveAdapter:
         references = References(*(tensors[f"references.{name}"] for name in ("embedded", "classes", "slices")))
         rest = (tensors[name] for name in ("descriptors", "offsets", "peaks"))
         return cls(settings, label_values, head.eval().requires_grad_(False), references, *rest)
+
+
+def smooth(scores: Tensor, sigma: float) -> Tensor:
+    """Average (channels, h, w) over neighbouring cells with a Gaussian; the edge goes on outside."""
+    if sigma <= 0:
+        return scores
+    return torch.from_numpy(ndimage.gaussian_filter(scores.numpy(), (0, sigma, sigma), mode="nearest", truncate=3.0))
 
 
 def fit_contrastive(support: Support, settings: AdapterSettings) -> ContrastiveAdapter:
@@ -214,10 +222,9 @@ def _calibrate(
     offsets = channel_offsets(flat, classes.reshape(-1))
     peaks = []
     for channel in range(1, len(offsets)):
-        moved = [scores + offsets[:, None, None] for scores in held_out]
-        heights = [float((scores[channel] - np.delete(scores, channel, axis=0).max(axis=0)).max()) for scores in moved]
+        peaks_here = [presence((scores + offsets[:, None, None])[None], channel) for scores in held_out]
         # A label that no other unit shows has no held-out score to learn from.
         known = [index for index, scores in enumerate(held_out) if scores[channel].max() > _ABSENT]
         shown = [bool((classes[index] == channel).any()) for index in known]
-        peaks.append(peak_threshold([heights[index] for index in known], shown))
+        peaks.append(peak_threshold([peaks_here[index] for index in known], shown))
     return replace(adapter, offsets=torch.from_numpy(offsets), peaks=torch.tensor(peaks, dtype=torch.float32))

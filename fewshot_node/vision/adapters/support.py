@@ -42,6 +42,9 @@ class AdapterSettings:
         Pixels that stay as references, for each label and for the background, over all templates.
     retrieval
         How strongly template slices that look like the query slice outweigh the others; 0 weighs all alike.
+    smoothing_cells
+        Standard deviation of a Gaussian within each slice's scores, in cells of the feature grid; 0 switches
+        it off. The basic adapter stays as the paper has it.
     """
 
     name: str = "contrastive"
@@ -57,6 +60,7 @@ class AdapterSettings:
     references: int = 48
     background_references: int = 192
     retrieval: float = 5.0
+    smoothing_cells: float = 1.0
 
     def __post_init__(self) -> None:
         if self.name not in ADAPTERS:
@@ -65,8 +69,9 @@ class AdapterSettings:
         for key in (*positive, "references", "background_references"):
             if getattr(self, key) <= 0:
                 raise TaskError(f"adapter.{key} is {getattr(self, key)}; give a number above 0")
-        if min(self.position_weight, self.retrieval) < 0:
-            raise TaskError("adapter.position_weight and adapter.retrieval must not be below 0")
+        for key in ("position_weight", "retrieval", "smoothing_cells"):
+            if getattr(self, key) < 0:
+                raise TaskError(f"adapter.{key} is {getattr(self, key)}; give 0 or more")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

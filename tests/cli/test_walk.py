@@ -1,0 +1,107 @@
+"""A newcomer's walk: from an annotated series to a live task and its results, by command line alone."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import highdicom
+import pydicom
+import pytest
+
+from fewshot_node.config import load_settings
+from fewshot_node.dicom.ledger import Ledger, SeriesState, TaskOutcome
+from fewshot_node.evaluation.phantom_series import write_labels_nifti, write_series
+from fewshot_node.evaluation.phantoms import PhantomSettings, torso_ct
+from tests.cli.conftest import Printed
+
+Run = Callable[..., Printed]
+SMALL = PhantomSettings(slices=14, rows=96, columns=96, slice_mm=14.0, pixel_mm=4.0)
+
+
+def test_five_commands_to_a_live_task_and_one_to_use_it(run: Run, tmp_path: Path) -> None:
+    taught, new = torso_ct(5, SMALL), torso_ct(6, SMALL)
+    series = write_series(taught, tmp_path / "taught", patient_index=5)
+    write_labels_nifti(taught, tmp_path / "labels.nii.gz")
+    pushed = write_series(new, tmp_path / "new", patient_index=6)
+
+    labels = ["--label", "1=Liver", "--label", "2=Spleen", "--label", "3=Left kidney", "--label", "4=Right kidney"]
+    rules = ["--rule", "Modality=CT", "--rule", "number_of_slices>=10", "--rule", "BodyPartExamined=KNEE"]
+    added = run("task", "add", "organs", *labels, *rules)
+    assert "template add organs" in added.out
+    template = run("template", "add", "organs", "--series", series.folder, "--labels", tmp_path / "labels.nii.gz")
+    assert "task fit organs" in template.out
+    assert "task publish organs" in run("task", "fit", "organs").out
+    assert "organs revision 1 is live" in run("task", "publish", "organs").out
+
+    listed = run("task", "list").out
+    assert "organs" in listed
+    assert "revision 1" in listed
+    shown = run("task", "show", "organs").out
+    assert "10200004" in shown  # Liver in SNOMED CT
+    assert "BodyPartExamined=KNEE" in shown
+    assert "refine   none" in shown
+
+    explained = run("route", "explain", pushed.folder).out
+    assert "does not take it" in explained
+    assert "yes  Modality=CT" in explained
+    assert "no   BodyPartExamined=KNEE   seen: ABDOMEN" in explained
+
+    done = run("run", pushed.folder, "--task", "organs", "--out", tmp_path / "out")
+    assert done.status == 0, done.error
+    paths = [Path(line) for line in done.out.splitlines() if line.endswith(".dcm")]
+    assert [pydicom.dcmread(path).Modality for path in paths] == ["SEG", "SR"]
+    found = highdicom.seg.segread(paths[0])
+    assert [segment.SegmentLabel for segment in found.SegmentSequence] == [
+        "Liver",
+        "Spleen",
+        "Left kidney",
+        "Right kidney",
+    ]
+    assert "encode" in done.out
+
+
+def test_an_unpublished_task_cannot_be_run(run: Run, tmp_path: Path) -> None:
+    run("task", "add", "organs", "--label", "1=Liver")
+    series = write_series(torso_ct(5, SMALL), tmp_path / "series", patient_index=5)
+    printed = run("run", series.folder, "--task", "organs", "--out", tmp_path / "out")
+    assert printed.status == 1
+    assert "publish" in printed.error
+
+
+@pytest.fixture
+def ended(home: Path) -> str:
+    """A series that failed in one task and was delivered by another."""
+    settings = load_settings(home)
+    settings.home.mkdir()
+    ledger = Ledger(settings.ledger_url)
+    ledger.note_instance("1.2.3", "1.2", "CT1", 100, datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+    ledger.note_warning("1.2.3", "instance 1.2.3.4 came twice with other content", datetime(2026, 1, 2, tzinfo=UTC))
+    key = ledger.close("1.2.3")
+    assert key is not None
+    assert ledger.claim(key, 1, "worker", 60)
+    outcomes = (
+        TaskOutcome("liver", 3, SeriesState.DELIVERED, "", "2.25.1", "2.25.2", {"encode": 1.25}),
+        TaskOutcome("knee", 1, SeriesState.FAILED, "the PACS is away"),
+    )
+    assert ledger.finish(key, "worker", SeriesState.FAILED, "knee: the PACS is away", outcomes)
+    return "1.2.3"
+
+
+def test_an_operator_sees_how_a_series_ended_and_starts_it_again(run: Run, ended: str) -> None:
+    assert "knee: the PACS is away" in run("series", "list", "--state", "failed").out
+    assert "no series" in run("series", "list", "--state", "delivered").out
+    shown = run("series", "show", ended).out
+    for text in ("from      CT1, 1 instances", "liver revision 3: delivered", "2.25.1", "encode 1.2 s", "came twice"):
+        assert text in shown
+    assert "queued again" in run("series", "retry", ended).out
+    assert "complete" in run("series", "list").out
+    refused = run("series", "retry", ended)
+    assert (refused.status, "has not ended yet" in refused.error) == (1, True)
+
+
+def test_an_operator_closes_a_series_early(run: Run, home: Path) -> None:
+    settings = load_settings(home)
+    settings.home.mkdir()
+    Ledger(settings.ledger_url).note_instance("1.2.9", "1.2", "CT1", 100, datetime(2026, 1, 2, tzinfo=UTC))
+    assert "1.2.9@1 is complete" in run("series", "close", "1.2.9").out
+    assert run("series", "close", "1.2.9").status == 1
