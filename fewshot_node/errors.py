@@ -14,11 +14,13 @@ The tree is split by what the caller does next::
     │   │   └── RuleError               a routing rule that cannot be evaluated
     │   ├── TemplateError           an annotated example that cannot be used
     │   ├── CheckpointError         a model folder that cannot be loaded
-    │   └── ConformanceError        a result object that must not leave
+    │   ├── ConformanceError        a result object that must not leave
+    │   └── InternalError           a fault of this program, stripped of what it quoted
     ├── RetryableError          the same call may succeed later: wait, try again
     │   ├── PeerUnavailableError    PACS or another DICOM peer does not answer
     │   ├── DeliveryError           a peer answered but did not take or keep an object
-    │   └── OrchestratorError       the Prefect server does not answer
+    │   ├── OrchestratorError       the Prefect server does not answer
+    │   └── LostClaimError          another worker has the series now
     └── RefusedError            this node cannot take more now
         ├── DiskFullError           the spool's file system has no room
         └── PortInUseError          a listening address is taken
@@ -80,6 +82,10 @@ class ConformanceError(PermanentError):
     """A result object that breaks the standard or points at the wrong thing."""
 
 
+class InternalError(PermanentError):
+    """A fault of this program; the message names the kind of error only."""
+
+
 class RetryableError(FewshotNodeError):
     """A call that may succeed when it is made again later."""
 
@@ -94,6 +100,10 @@ class DeliveryError(RetryableError):
 
 class OrchestratorError(RetryableError):
     """The Prefect server does not answer."""
+
+
+class LostClaimError(RetryableError):
+    """A worker's claim on a series passed to another worker; this one stops."""
 
 
 class RefusedError(FewshotNodeError):

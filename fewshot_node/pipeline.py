@@ -16,32 +16,36 @@ from fewshot_node.dicom.ledger_records import SeriesState, TaskOutcome
 from fewshot_node.dicom.outbox import Destination, ResultFiles, write_result_files
 from fewshot_node.dicom.send import deliver
 from fewshot_node.dicom.volume import read_volume
-from fewshot_node.errors import FewshotNodeError
+from fewshot_node.errors import FewshotNodeError, LostClaimError
 from fewshot_node.findings import result_uids, summarise_landmarks, summarise_masks
 from fewshot_node.models import Models
 from fewshot_node.records import ReceivedSeries, Result, TaskKind, Volume
-from fewshot_node.steps import StepRunner, Stopwatch, run_directly
-from fewshot_node.tasks.route import route
-from fewshot_node.tasks.task import PublishedTask
+from fewshot_node.steps import StepRunner, Stopwatch, run_directly, shielded
+from fewshot_node.tasks.route import LiveTask, route
+from fewshot_node.tasks.task import BrokenTask, PublishedTask
 from fewshot_node.vision.encode import encode
 from fewshot_node.vision.landmarks import locate_landmarks
 from fewshot_node.vision.localize import localize
 from fewshot_node.vision.prompts import random_points
 from fewshot_node.vision.refine import refine
 
+SCRATCH_PREFIX = ".features-"
+"""Of folders that hold features while a task runs; what a killed worker leaves is swept by its name."""
 
-def analyse(volume: Volume, task: PublishedTask, models: Models, step: StepRunner) -> Result:
-    """Run the vision half of one task on one volume."""
+
+def analyse(volume: Volume, task: PublishedTask, models: Models, disk: Path, step: StepRunner) -> Result:
+    """Run the vision half of one task on one volume; features lie below `disk` meanwhile."""
     settings, image = task.definition.settings, (volume.array, volume.modality)
     task.check_models(models.encoder.weights_digest, models.sam_digest)
-    with TemporaryDirectory(prefix="fewshot-features-") as scratch:
+    disk.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=disk) as scratch:
         features = step("encode", partial(encode, *image, models.encoder, settings.encode, Path(scratch)))
         seen = (features, task.adapter, volume.spacing_mm)
         if task.definition.kind is TaskKind.LANDMARKS:
             located = step("localize", partial(locate_landmarks, *seen, settings.landmarks))
             return summarise_landmarks(volume, task, models, located)
         localization = step("localize", partial(localize, *seen, settings.cleaning))
-    prompts = random_points(localization)
+    prompts = random_points(localization) if models.sam else ()
     masks = step("refine", partial(refine, *image, localization, prompts, models.sam, settings.refine))
     return summarise_masks(volume, task, models, localization, masks)
 
@@ -58,7 +62,7 @@ def produce(
     DiskFullError
         The file system of the outbox is full.
     """
-    result = analyse(volume, task, models, step)
+    result = analyse(volume, task, models, outbox, step)
     uids = result_uids(volume, task, models)
     folder = outbox / str(received.key) / task.definition.name
     return step("write", partial(write_result_files, result, volume, received.files, uids, folder))
@@ -72,12 +76,20 @@ def process_task(
     destination: Destination,
     step: StepRunner = run_directly,
 ) -> TaskOutcome:
-    """Run one task on one volume and deliver its objects; a failure is an outcome, not an error."""
+    """Run one task on one volume and deliver its objects; a failure is an outcome, not an error.
+
+    Raises
+    ------
+    LostClaimError
+        Another worker has the series: this one must not go on.
+    """
     watch = Stopwatch(step)
     outcome = TaskOutcome(task.definition.name, task.revision, SeriesState.DELIVERED, seconds=watch.seconds)
     try:
-        files = produce(received, volume, task, models, destination.outbox, watch)
+        files = shielded(partial(produce, received, volume, task, models, destination.outbox, watch))
         watch("deliver", partial(deliver, files.paths, destination.pacs), retryable=True)
+    except LostClaimError:
+        raise
     except FewshotNodeError as error:
         return replace(outcome, state=SeriesState.FAILED, reason=str(error))
     return replace(
@@ -89,7 +101,7 @@ def process_task(
 
 def process_series(
     received: ReceivedSeries,
-    tasks: Sequence[PublishedTask],
+    tasks: Sequence[LiveTask],
     models: Models,
     destination: Destination,
     step: StepRunner = run_directly,
@@ -101,8 +113,12 @@ def process_series(
     PermanentError
         The series itself cannot be read; no task can then say anything about it.
     """
-    matching = step("route", partial(route, received, tasks))
-    if not matching:
-        return ()
-    volume = step("volume", partial(read_volume, received.files))
-    return tuple(process_task(received, volume, task, models, destination, step) for task in matching)
+    watch = Stopwatch(step)
+    matching = watch("route", partial(route, received, tasks))
+    sound = [task for task in matching if isinstance(task, PublishedTask)]
+    broken = [task for task in matching if isinstance(task, BrokenTask)]
+    outcomes = [TaskOutcome(task.name, task.revision, SeriesState.FAILED, task.reason) for task in broken]
+    if sound:
+        volume = watch("volume", partial(read_volume, received.files))
+        outcomes += [process_task(received, volume, task, models, destination, step) for task in sound]
+    return tuple(replace(one, seconds={**watch.seconds, **one.seconds}) for one in outcomes)

@@ -6,15 +6,16 @@ from typing import Any, TypeVar
 from prefect import Task, flow, tags, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
 
+from fewshot_node.dicom.ledger_records import SeriesState
 from fewshot_node.errors import RetryableError
 from fewshot_node.records import SeriesKey
-from fewshot_node.steps import StepRunner
 from flows.context import this_node, worker_name
 
 T = TypeVar("T")
 
-RETRY_DELAYS_S = [5.0, 30.0, 120.0]
+RETRY_DELAYS_S = [5.0, 20.0, 60.0]
 """Waits before a retryable stage is run again, on top of the sender's own quick retries."""
 
 
@@ -47,19 +48,25 @@ def prefect_step(name: str, stage: Callable[[], T], *, retryable: bool = False) 
 
 
 @flow(name="process-series", flow_run_name="{series} #{attempt}", persist_result=False)
-def process_series(series: str, attempt: int) -> str:
-    """Process one complete series; `series` is ``UID@REVISION`` and `attempt` the dispatcher's count."""
+def process_series(series: str, attempt: int) -> State[Any]:
+    """Process one complete series; `series` is ``UID@REVISION`` and `attempt` the dispatcher's count.
+
+    A series that fails makes a failed run: what the ledger calls failed must not look well here.
+    """
     # Imported here: the dispatcher imports this module to submit the flow and must not load torch.
     from fewshot_node.work import work_on  # noqa: PLC0415
     from flows.worker import this_models  # noqa: PLC0415
 
-    step: StepRunner = prefect_step
-    state = work_on(this_node(), this_models(), SeriesKey.parse(series), attempt, worker_name(), step)
-    return state.value if state else "already taken"
+    key, node = SeriesKey.parse(series), this_node()
+    state = work_on(node, this_models(), key, attempt, worker_name(), prefect_step)
+    if state is SeriesState.FAILED:
+        entry = node.ledger.entry(key)
+        return Failed(message=entry.reason if entry else "the ledger has lost the series")
+    return Completed(message=state.value if state else "already taken")
 
 
 @task(name="process-series", task_run_name="{series} #{attempt}", cache_policy=NO_CACHE, persist_result=False)
-def process_series_warm(series: str, attempt: int) -> str:
+def process_series_warm(series: str, attempt: int) -> State[Any]:
     """Run the flow inside a task worker, where the models are already loaded."""
     with tags(series_tag(series)):
-        return process_series(series, attempt)
+        return process_series(series, attempt, return_state=True)

@@ -27,8 +27,9 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.states import Crashed
 
 from fewshot_node.config import NodeSettings
-from fewshot_node.dicom.ledger import Ledger, SeriesState
-from fewshot_node.errors import OrchestratorError
+from fewshot_node.dicom.ledger import Ledger
+from fewshot_node.dicom.ledger_records import SeriesEntry
+from fewshot_node.errors import OrchestratorError, RetryableError
 from fewshot_node.records import SeriesKey
 from flows.process_series import process_series_warm, series_tag
 
@@ -51,6 +52,7 @@ class Dispatcher:
         self._ledger = ledger
         self._prefect = settings.prefect
         self._worker = settings.worker
+        self._abandoned: set[SeriesKey] = set()
 
     def run(self, stop: threading.Event) -> None:
         """Dispatch until `stop` is set; a silent Prefect server is waited for, not given up on."""
@@ -58,55 +60,67 @@ class Dispatcher:
         while not stop.wait(self._prefect.poll_s):
             try:
                 self.dispatch_once(datetime.now(UTC))
-            except OrchestratorError as error:
+            except RetryableError as error:
                 if not silent:
                     logger.warning("%s; complete series wait in the ledger", error)
                 silent = True
             else:
                 if silent:
-                    logger.info("Prefect answers again at %s", self._prefect.api_url)
+                    logger.info("submitting to Prefect at %s again", self._prefect.api_url)
                 silent = False
 
     def dispatch_once(self, now: datetime) -> int:
-        """Release lost series, then submit what waits; return how many were submitted.
+        """Release what dead workers held, then submit what waits; return how many were submitted.
 
         Raises
         ------
         OrchestratorError
             The Prefect server does not answer; nothing is lost, call again later.
+        RetryableError
+            The ledger is busy; likewise.
         """
-        lost = [claim.key for claim in self._ledger.release_expired(now, self._worker.max_attempts)]
-        lost += self._take_back_stalled(now)
-        for key in lost:
-            logger.warning("series %s: its run was lost", key)
+        for claim in self._ledger.release_expired(now, self._worker.max_attempts):
+            logger.warning("series %s: worker %s died", claim.key, claim.worker)
+            self._abandoned.add(claim.key)
         try:
-            return asyncio.run(self._submit_waiting(lost))
-        except (httpx.HTTPError, PrefectHTTPStatusError, RuntimeError, OSError) as error:
+            return asyncio.run(self._exchange(now))
+        except (httpx.HTTPError, PrefectHTTPStatusError, OSError) as error:
             reason = type(error).__name__
             message = (
                 f"Prefect at {self._prefect.api_url} does not answer ({reason}): start it or check prefect.api_url"
             )
             raise OrchestratorError(message) from error
 
-    def _take_back_stalled(self, now: datetime) -> list[SeriesKey]:
-        """Take back submissions that nobody claims, unless workers are alive and merely busy."""
-        leases = [entry.lease_until for entry in self._ledger.series(SeriesState.DISPATCHED, limit=None)]
-        if any(lease is not None and lease > now for lease in leases):
-            return []
-        stalled = self._ledger.unclaimed(now, self._prefect.stalled_after_s)
-        return [entry.key for entry in stalled if self._ledger.requeue(entry.key, entry.attempt)]
-
-    async def _submit_waiting(self, lost: Iterable[SeriesKey]) -> int:
-        waiting = self._ledger.waiting(_BATCH)
-        if not waiting and not lost:
+    async def _exchange(self, now: datetime) -> int:
+        stalled = self._ledger.stalled(now, self._prefect.stalled_after_s)
+        if not (stalled or self._abandoned or self._ledger.waiting(1)):
             return 0
         async with get_client() as client:
-            for key in lost:
+            if stalled and await _has_workers(client):
+                self._take_back(stalled)
+            for key in tuple(self._abandoned):
                 await _close_abandoned(client, key)
+                self._abandoned.discard(key)
+            waiting = self._ledger.waiting(_BATCH)
             for entry in waiting:
                 await _submit(client, entry.key, entry.attempt)
-                self._ledger.mark_dispatched(entry.key, str(submission_id(entry.key, entry.attempt)))
+                run = str(submission_id(entry.key, entry.attempt))
+                self._ledger.mark_dispatched(entry.key, entry.attempt, run)
         return len(waiting)
+
+    def _take_back(self, stalled: Iterable[SeriesEntry]) -> None:
+        """Take back submissions that the server forgot, or that a killed worker had fetched."""
+        for entry in stalled:
+            if self._ledger.requeue(entry.key, entry.attempt):
+                logger.warning("series %s: its submission was lost", entry.key)
+                self._abandoned.add(entry.key)
+
+
+async def _has_workers(client: PrefectClient) -> bool:
+    """Tell whether a worker listens; without one, a submission that waits is not lost."""
+    answer = await client.request("POST", "/task_workers/filter", json={})
+    answer.raise_for_status()
+    return bool(answer.json())
 
 
 async def _submit(client: PrefectClient, key: SeriesKey, attempt: int) -> None:

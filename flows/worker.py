@@ -1,17 +1,23 @@
 """The warm worker: loads the models once, then takes series from Prefect's queue."""
 
 import logging
+import shutil
 import threading
+import time
 from functools import cache
+from pathlib import Path
 
 import torch
 from prefect.task_worker import serve
 
 from fewshot_node.models import Models, load_models
+from fewshot_node.pipeline import SCRATCH_PREFIX
 from flows.context import this_node, wait_for_server
 from flows.process_series import process_series_warm
 
 logger = logging.getLogger(__name__)
+
+_LEFT_BEHIND_S = 6 * 3600.0
 
 
 @cache
@@ -20,11 +26,19 @@ def this_models() -> Models:
     return load_models(this_node().settings.worker)
 
 
+def _sweep(outbox: Path) -> None:
+    """Remove the features that workers left which were killed; no series takes as long as six hours."""
+    for folder in outbox.glob(f"{SCRATCH_PREFIX}*"):
+        if time.time() - folder.stat().st_mtime > _LEFT_BEHIND_S:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def run_worker() -> None:
     """Serve the warm path until the process is told to stop."""
     settings = this_node().settings
     if settings.worker.threads:
         torch.set_num_threads(settings.worker.threads)
+    _sweep(settings.outbox)
     this_models()
     wait_for_server(settings.prefect.api_url, threading.Event())
     logger.info("models loaded; taking series from %s", settings.prefect.api_url)

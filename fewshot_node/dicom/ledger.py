@@ -19,11 +19,13 @@ from fewshot_node.dicom.ledger_queries import (
     again,
     change,
     is_held_by,
+    is_overtaken,
     is_receiving,
     newest_row,
     of_key,
     open_revision,
     outcome_values,
+    somebody_works,
 )
 from fewshot_node.dicom.ledger_reading import LedgerReading, utc_now
 from fewshot_node.dicom.ledger_records import (
@@ -173,23 +175,31 @@ class Ledger(LedgerReading):
         """Return complete revisions that nothing was submitted for, those that waited longest first."""
         return self._select(SERIES.c.state == SeriesState.COMPLETE, limit)
 
-    def mark_dispatched(self, key: SeriesKey, submission_id: str) -> bool:
-        """Note that a complete revision was submitted; False when it is no longer complete.
+    def mark_dispatched(self, key: SeriesKey, attempt: int, submission_id: str) -> bool:
+        """Note that an attempt was submitted; False when the revision has moved on.
 
         A worker may be quicker than this call: a revision claimed meanwhile only gets its submission's
         name.
         """
         claimed_first = and_(SERIES.c.state == SeriesState.DISPATCHED, SERIES.c.submission_id.is_(None))
-        condition = and_(of_key(key), or_(SERIES.c.state == SeriesState.COMPLETE, claimed_first))
-        values = {"state": SeriesState.DISPATCHED, "submission_id": submission_id, "updated": self._clock()}
-        return self._transition(condition, values)
+        condition = and_(
+            of_key(key), SERIES.c.attempt == attempt, or_(SERIES.c.state == SeriesState.COMPLETE, claimed_first)
+        )
+        now = self._clock()
+        submitted = {"submission_id": submission_id, "dispatched_at": now, "updated": now}
+        return self._transition(condition, {"state": SeriesState.DISPATCHED, **submitted})
 
-    def unclaimed(self, now: datetime, older_than_s: float) -> tuple[SeriesEntry, ...]:
-        """Return revisions that were submitted that long ago and that no worker has taken."""
+    def stalled(self, now: datetime, older_than_s: float) -> tuple[SeriesEntry, ...]:
+        """Return revisions whose submission seems lost: that old, and no worker has taken it.
+
+        While workers are busy a submission may simply have to wait; then only those count that a worker
+        has passed over for a later one.
+        """
         condition = and_(
             SERIES.c.state == SeriesState.DISPATCHED,
             SERIES.c.claimed_by.is_(None),
             SERIES.c.updated <= now - timedelta(seconds=older_than_s),
+            or_(~somebody_works(now), is_overtaken()),
         )
         return self._select(condition, limit=None)
 
@@ -242,6 +252,10 @@ class Ledger(LedgerReading):
             if self._transition(and_(is_held_by(claim.key, worker), expired), after_death(claim, now)):
                 released.append(claim)
         return released
+
+    def give_back(self, key: SeriesKey, worker: str) -> bool:
+        """Take a claim back that its worker cannot work on now: complete again, as the next attempt."""
+        return self._transition(is_held_by(key, worker), again(self._clock()))
 
     def finish(
         self, key: SeriesKey, worker: str, state: SeriesState, reason: str, outcomes: Sequence[TaskOutcome]

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, func, insert, or_, select, update
 from sqlalchemy.engine import Row
 
 from fewshot_node.dicom.ledger_records import (
+    FINAL_STATES,
     ExpiredClaim,
     SeriesEntry,
     SeriesState,
@@ -17,7 +18,9 @@ from fewshot_node.dicom.ledger_records import (
 from fewshot_node.dicom.ledger_schema import OUTCOMES, SERIES, WARNINGS
 from fewshot_node.records import SeriesKey
 
-_ENTRY_COLUMNS = [column for column in SERIES.c if not column.primary_key and column.name != "deaths"]
+_ENTRY_COLUMNS = [
+    column for column in SERIES.c if not column.primary_key and column.name not in {"deaths", "dispatched_at"}
+]
 _OUTCOME_COLUMNS = [OUTCOMES.c.task_name, OUTCOMES.c.task_revision, OUTCOMES.c.state, OUTCOMES.c.reason]
 _OUTCOME_COLUMNS += [OUTCOMES.c.segmentation_instance_uid, OUTCOMES.c.report_instance_uid, OUTCOMES.c.seconds]
 
@@ -44,15 +47,28 @@ def is_held_by(key: SeriesKey, worker: str) -> ColumnElement[bool]:
     return and_(of_key(key), SERIES.c.state == SeriesState.DISPATCHED, SERIES.c.claimed_by == worker)
 
 
+def is_overtaken() -> ColumnElement[bool]:
+    """Revisions whose submission no worker took, although one took a later one: the queue is in order."""
+    other = SERIES.alias()
+    taken = or_(other.c.claimed_by.is_not(None), other.c.state.in_(list(FINAL_STATES)))
+    return SERIES.c.dispatched_at < select(func.max(other.c.dispatched_at)).where(taken).scalar_subquery()
+
+
+def somebody_works(now: datetime) -> ColumnElement[bool]:
+    """Whether any revision of any series is being worked on."""
+    other = SERIES.alias()
+    return select(other).where(other.c.state == SeriesState.DISPATCHED, other.c.lease_until > now).exists()
+
+
 def again(now: datetime) -> dict[str, Any]:
     """Values that make a revision complete as its next attempt."""
-    unclaimed = {"submission_id": None, "claimed_by": None, "lease_until": None}
+    unclaimed = {"submission_id": None, "dispatched_at": None, "claimed_by": None, "lease_until": None}
     return {"state": SeriesState.COMPLETE, "attempt": SERIES.c.attempt + 1, "updated": now, **unclaimed}
 
 
 def after_death(claim: ExpiredClaim, now: datetime) -> dict[str, Any]:
     """Values that a revision takes when its worker died."""
-    reason = f"worker died {claim.deaths} times"
+    reason = f"worker died {claim.deaths} times: look at its log and at the machine's memory, then retry the series"
     if claim.state == SeriesState.COMPLETE:
         return again(now) | {"deaths": claim.deaths}
     ended = {"state": claim.state, "reason": reason, "deaths": claim.deaths, "updated": now}

@@ -78,6 +78,7 @@ SERIES = Table(
     Column("attempt", Integer, nullable=False, default=1),
     Column("deaths", Integer, nullable=False, default=0),
     Column("submission_id", String(64)),
+    Column("dispatched_at", UtcDateTime),
     Column("claimed_by", String(255)),
     Column("lease_until", UtcDateTime),
     Column("updated", UtcDateTime, nullable=False),

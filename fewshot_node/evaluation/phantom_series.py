@@ -121,7 +121,7 @@ def _add_patient_and_study(instance: Dataset, phantom: Phantom, identity: _Ident
     kind = phantom.kind.upper()
     instance.PatientName = f"PHANTOM^{kind} {identity.patient_index:02d}"
     instance.PatientID = f"PHANTOM-{kind}-{identity.patient_index:02d}"
-    instance.PatientBirthDate = ""
+    instance.PatientBirthDate = "19610713"
     instance.PatientSex = "O"
     instance.StudyInstanceUID = identity.uid("study")
     instance.StudyID = str(identity.patient_index)

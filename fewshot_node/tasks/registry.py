@@ -14,11 +14,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fewshot_node.errors import TaskError, TemplateError, UnknownTaskError
+from fewshot_node.disk import whole_file, whole_folder
+from fewshot_node.errors import PermanentError, TaskError, TemplateError, UnknownTaskError
 from fewshot_node.tasks.fit import FitReport, fit_key, fit_task
 from fewshot_node.tasks.revision import load_revision, write_revision
-from fewshot_node.tasks.storage import read_json, whole_file, whole_folder, write_json
+from fewshot_node.tasks.rules import Rule
+from fewshot_node.tasks.storage import read_json, write_json
 from fewshot_node.tasks.task import (
+    BrokenTask,
     PublishedTask,
     TaskDefinition,
     check_name,
@@ -54,8 +57,10 @@ class Registry:
             with whole_folder(self.root / definition.name) as folder:
                 write_json(folder / "draft" / "definition.json", definition_to_data(definition))
         except FileExistsError as error:
+            if not (self.root / definition.name).exists():
+                raise  # a file stands where a folder above should be
             raise TaskError(
-                f"task {definition.name} exists: choose another name, or publish a new revision of it"
+                f"task {definition.name} exists: choose another name, or change it (task change)"
             ) from error
 
     def update(self, definition: TaskDefinition) -> None:
@@ -76,7 +81,7 @@ class Registry:
             if stray:
                 raise TaskError(
                     f"task {old.name}: template {template.name} shows label {stray}, "
-                    "which the new definition lacks: keep the label or remove the template"
+                    "which the new definition lacks: keep the label or remove the template (template remove)"
                 )
         write_json(self._draft(definition.name) / "definition.json", definition_to_data(definition))
 
@@ -117,7 +122,9 @@ class Registry:
         definition = self.definition(name)
         stray = sorted(set(template.label_values) - set(definition.label_values))
         if stray:
-            raise TemplateError(f"template {template.name} shows label {stray}, which task {name} does not have")
+            raise TemplateError(
+                f"template {template.name} shows label {stray}, which task {name} does not have: add it (task change)"
+            )
         for other in self.templates(name):
             _require_compatible(template, other, name)
         save_template(template, self._draft(name) / "templates")
@@ -226,6 +233,27 @@ class Registry:
         """Return the newest revision of every task that has one, by name."""
         return tuple(self.published(name) for name in self.names() if self.revisions(name))
 
+    def live(self) -> tuple[PublishedTask | BrokenTask, ...]:
+        """Return the newest revision of every task that has one, by name; one that is broken stands in its place.
+
+        An altered or damaged revision must not keep the other tasks from their work.
+        """
+        return tuple(self._live(name) for name in self.names() if self.revisions(name))
+
+    def _live(self, name: str) -> PublishedTask | BrokenTask:
+        revision = self.revisions(name)[-1]
+        try:
+            return self.published(name, revision)
+        except PermanentError as error:
+            return BrokenTask(name, revision, str(error), self._rules_at_least(name, revision))
+
+    def _rules_at_least(self, name: str, revision: int) -> tuple[Rule, ...] | None:
+        path = self._revision_folder(name, revision) / "definition.json"
+        try:
+            return definition_from_data(read_json(path), str(path)).rules
+        except PermanentError:
+            return None
+
     def _draft(self, name: str) -> Path:
         names = self.names()
         if name not in names:
@@ -247,7 +275,9 @@ class Registry:
 
 def _require_compatible(template: Template, other: Template, task: str) -> None:
     if template.name == other.name:
-        raise TemplateError(f"task {task} has a template {template.name}: choose another name or remove it first")
+        raise TemplateError(
+            f"task {task} has a template {template.name}: choose another name, or remove it first (template remove)"
+        )
     if template.digest() == other.digest():
         raise TemplateError(
             f"template {template.name} repeats {other.name} of task {task} "

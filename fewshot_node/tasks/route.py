@@ -1,16 +1,27 @@
-"""Which published tasks take a received series."""
+"""Which live tasks take a received series."""
 
 from collections.abc import Sequence
 
-from fewshot_node.dicom.headers import holds_images, read_header
+from fewshot_node.dicom.headers import SeriesHeader, holds_images, read_header
 from fewshot_node.records import ReceivedSeries
 from fewshot_node.tasks.rules import evaluate
-from fewshot_node.tasks.task import PublishedTask
+from fewshot_node.tasks.task import BrokenTask, PublishedTask
+
+LiveTask = PublishedTask | BrokenTask
 
 
-def route(received: ReceivedSeries, tasks: Sequence[PublishedTask]) -> tuple[PublishedTask, ...]:
-    """Return the tasks whose rules all hold for this series; objects that are no images match none."""
+def route(received: ReceivedSeries, tasks: Sequence[LiveTask]) -> tuple[LiveTask, ...]:
+    """Return the tasks whose rules all hold for this series; objects that are no images match none.
+
+    A broken task whose rules cannot be read either may have been meant: it is taken to match, so that
+    the series does not end as *no task* for the wrong reason.
+    """
     if not holds_images(received.files):
         return ()
     header = read_header(received.files)
-    return tuple(task for task in tasks if evaluate(task.definition.rules, header, received.calling_ae_title).matches)
+    return tuple(task for task in tasks if _takes(task, header, received.calling_ae_title))
+
+
+def _takes(task: LiveTask, header: SeriesHeader, calling_ae_title: str) -> bool:
+    rules = task.rules if isinstance(task, BrokenTask) else task.definition.rules
+    return rules is None or evaluate(rules, header, calling_ae_title).matches

@@ -120,6 +120,16 @@ class PublishedTask:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class BrokenTask:
+    """A published revision that cannot be read any more; its rules, when they at least can be."""
+
+    name: str
+    revision: int
+    reason: str
+    rules: tuple[Rule, ...] | None
+
+
 class _DefinitionDocument(BaseModel):
     """The JSON form; `rules` stand as `rule_to_data` writes them."""
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from fewshot_node.errors import ConfigurationError
+from fewshot_node.errors import ConfigurationError, DiskFullError
 from fewshot_node.records import FeatureMap
 from fewshot_node.vision.backbone import DenseEncoder
 from fewshot_node.vision.intensity import IntensitySettings, Range, apply_ranges, intensity_ranges
@@ -163,5 +164,15 @@ def _allocate(shape: tuple[int, ...], scratch: Path | None) -> NDArray[np.float1
         return np.empty(shape, dtype=np.float16)
     with tempfile.NamedTemporaryFile(dir=scratch, prefix="features-", suffix=".npy", delete=False) as file:
         path = Path(file.name)
+        _reserve(file.fileno(), math.prod(shape) * np.dtype(np.float16).itemsize, scratch)
     mapped: NDArray[np.float16] = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
     return mapped
+
+
+def _reserve(descriptor: int, size: int, folder: Path) -> None:
+    """Take the room on disk now: a mapped file that finds the disk full later kills the process."""
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        message = f"{size // 2**20} MB of features do not fit into {folder} ({error.strerror}): free space there"
+        raise DiskFullError(message) from error

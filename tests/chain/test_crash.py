@@ -5,6 +5,7 @@ import pytest
 
 from fewshot_node.demo.cases import Lesson
 from fewshot_node.dicom.ledger import SeriesState
+from flows.environment import server_address
 from tests.chain.running_node import RunningNode, wait_for
 
 pytestmark = [pytest.mark.orthanc, pytest.mark.dcmtk, pytest.mark.prefect, pytest.mark.timeout(400)]
@@ -41,3 +42,20 @@ def test_a_run_that_died_is_not_shown_running_for_ever(node: RunningNode, lesson
         return [run["name"] for run in answer.json()]
 
     wait_for(lambda: not running(), "no run to be shown as running", seconds=30)
+
+
+def test_a_prefect_server_that_forgets_its_queue(node: RunningNode, lessons: tuple[Lesson, Lesson]) -> None:
+    """The worker is gone, the series submitted, the server killed: its queue was in its memory."""
+    case = lessons[1].pushed[1]
+    stopped = wait_for(lambda: node.child("worker"), "the worker to run")
+    stopped.suspend()
+    assert node.push(case.files).returncode == 0
+    wait_for(
+        lambda: (entry := node.entry(case.series_instance_uid)) and entry.state == "dispatched",
+        "the series to be submitted",
+    )
+    node.kill(str(server_address(node.settings)[1]))
+    stopped.kill()
+    entry = node.ended(case.series_instance_uid)
+    assert (entry.state, entry.reason) == (SeriesState.DELIVERED, "")
+    assert node.instances(case.study_instance_uid, "SR") == [entry.outcomes[0].report_instance_uid]

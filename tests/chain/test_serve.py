@@ -50,7 +50,7 @@ def test_a_pushed_ct_comes_back_as_segmentation_and_report(node: RunningNode, le
     assert node.instances(case.study_instance_uid, "SR") == [outcome.report_instance_uid]
     liver = iou_in_mm(fetch(node, outcome.segmentation_instance_uid), case.truth, value=1, number=1)
     assert liver > 0.6
-    assert set(outcome.seconds) == {"encode", "localize", "refine", "write", "deliver"}
+    assert set(outcome.seconds) == {"route", "volume", "encode", "localize", "refine", "write", "deliver"}
 
 
 def test_a_pushed_mr_comes_back_as_landmarks(node: RunningNode, lessons: tuple[Lesson, Lesson]) -> None:
@@ -127,12 +127,37 @@ def test_an_operator_reruns_a_series_from_prefect(node: RunningNode, lessons: tu
     assert node.instances(case.study_instance_uid, "SR") == [after.outcomes[0].report_instance_uid]
 
 
+def test_a_failed_series_is_a_failed_run_in_prefect(node: RunningNode, lessons: tuple[Lesson, Lesson]) -> None:
+    case = lessons[1].templates[0]
+    with_gap = [path for number, path in enumerate(by_position(case.files)) if number not in (9, 10)]
+    assert node.push(with_gap).returncode == 0
+    entry = node.ended(case.series_instance_uid)
+    assert entry.state is SeriesState.FAILED
+    assert "mm" in entry.reason
+    api = node.settings.prefect.api_url
+    question = {"flow_runs": {"tags": {"all_": [f"series:{entry.key}"]}}}
+
+    def ended_runs() -> list[dict[str, object]]:
+        runs = httpx.post(f"{api}/flow_runs/filter", json=question).json()
+        return runs if runs and all(run["state_type"] not in {"RUNNING", "PENDING"} for run in runs) else []
+
+    runs = wait_for(ended_runs, "the run to end in Prefect")
+    assert {run["state_type"] for run in runs} == {"FAILED"}
+
+
+def by_position(files: tuple[Path, ...]) -> list[Path]:
+    def place(path: Path) -> float:
+        return float(pydicom.dcmread(path, stop_before_pixels=True).ImagePositionPatient[0])
+
+    return sorted(files, key=place)
+
+
 def test_no_identifier_is_written_anywhere(node: RunningNode, lessons: tuple[Lesson, Lesson]) -> None:
-    """Patient names and identifiers stay in DICOM objects: not in logs, not in Prefect's database."""
+    """Identifiers stay in DICOM objects: not in logs, not in Prefect's database, after failures neither."""
     case = lessons[0].pushed[0]
     node.ended(case.series_instance_uid)
     header = pydicom.dcmread(case.files[0], stop_before_pixels=True)
-    secrets = [str(header.PatientName).encode(), str(header.PatientID).encode()]
+    secrets = [str(header[name].value).encode() for name in ("PatientName", "PatientID", "PatientBirthDate")]
     assert all(len(secret) > 5 for secret in secrets)
     home = node.settings.home
     places = [node.folder / "node.log", *home.glob("*.log"), *home.glob("ledger.sqlite*")]

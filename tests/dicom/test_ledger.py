@@ -58,7 +58,7 @@ def dispatched(ledger: Ledger, series: str = "1.2") -> SeriesKey:
     note(ledger, series)
     key = ledger.close(series)
     assert key is not None
-    assert ledger.mark_dispatched(key, "run-1")
+    assert ledger.mark_dispatched(key, 1, "run-1")
     return key
 
 
@@ -123,7 +123,7 @@ def test_waiting_gives_the_oldest_first_and_no_more_than_asked(ledger: Ledger) -
 
 def test_a_revision_is_dispatched_once(ledger: Ledger) -> None:
     key = dispatched(ledger)
-    assert not ledger.mark_dispatched(key, "run-2")
+    assert not ledger.mark_dispatched(key, 1, "run-2")
     entry = ledger.entry(key)
     assert entry is not None
     assert (entry.state, entry.submission_id) == (SeriesState.DISPATCHED, "run-1")
@@ -146,7 +146,7 @@ def test_a_worker_quicker_than_the_dispatcher_gets_its_claim(ledger: Ledger) -> 
     assert key is not None
     assert ledger.claim(key, 1, "a", 30)
     assert ledger.waiting() == ()
-    assert ledger.mark_dispatched(key, "run-1")
+    assert ledger.mark_dispatched(key, 1, "run-1")
     entry = ledger.entry(key)
     assert entry is not None
     assert (entry.claimed_by, entry.submission_id) == ("a", "run-1")
@@ -182,14 +182,15 @@ def test_a_dead_worker_gives_its_series_back_and_cannot_finish_it(ledger: Ledger
     assert not ledger.renew(key, "a", 30)
     (waiting,) = ledger.waiting()
     assert (waiting.attempt, waiting.submission_id) == (2, None)
-    assert ledger.mark_dispatched(key, "run-2")
+    assert ledger.mark_dispatched(key, 2, "run-2")
     assert not ledger.claim(key, 1, "a", 30)  # the old submission
     assert ledger.claim(key, 2, "b", 30)
     (expired,) = ledger.release_expired(clock.forward(31), max_attempts=2)
     assert expired.state is SeriesState.FAILED
     entry = ledger.get("1.2")
     assert entry is not None
-    assert (entry.state, entry.reason) == (SeriesState.FAILED, "worker died 2 times")
+    assert (entry.state, entry.reason) == (SeriesState.FAILED, entry.reason)
+    assert entry.reason.startswith("worker died 2 times: ")
 
 
 def test_an_operators_retry_starts_the_count_of_deaths_anew(ledger: Ledger, clock: Clock) -> None:
@@ -208,13 +209,33 @@ def test_an_operators_retry_starts_the_count_of_deaths_anew(ledger: Ledger, cloc
 
 def test_a_submission_that_nobody_claims_is_found_and_taken_back(ledger: Ledger, clock: Clock) -> None:
     key = dispatched(ledger)
-    assert ledger.unclaimed(clock.forward(59), older_than_s=60) == ()
-    (entry,) = ledger.unclaimed(clock.forward(2), older_than_s=60)
+    assert ledger.stalled(clock.forward(59), older_than_s=60) == ()
+    (entry,) = ledger.stalled(clock.forward(2), older_than_s=60)
     assert (entry.key, entry.attempt, entry.submission_id) == (key, 1, "run-1")
     assert not ledger.requeue(key, 2)
     assert ledger.requeue(key, 1)
     assert [(found.key, found.attempt) for found in ledger.waiting()] == [(key, 2)]
     assert not ledger.requeue(key, 2)
+
+
+def test_a_busy_node_takes_back_only_what_was_passed_over(ledger: Ledger, clock: Clock) -> None:
+    passed, later, waiting = (dispatched(ledger, uid) for uid in ("1.1", "1.2", "1.3") if clock.forward(1))
+    assert ledger.claim(later, 1, "a", lease_s=600)
+    found = [entry.key for entry in ledger.stalled(clock.forward(120), older_than_s=60)]
+    assert found == [passed]
+    assert waiting not in found
+    ledger.note_instance("1.2", "1", "CT1", 1, clock.forward(1))  # a new revision does not hide the lease
+    assert [entry.key for entry in ledger.stalled(clock.forward(1), older_than_s=60)] == [passed]
+
+
+def test_a_worker_gives_a_series_back(ledger: Ledger, clock: Clock) -> None:
+    key = dispatched(ledger)
+    ledger.claim(key, 1, "a", lease_s=30)
+    assert not ledger.give_back(key, "b")
+    assert ledger.give_back(key, "a")
+    (entry,) = ledger.waiting()
+    assert (entry.attempt, entry.claimed_by) == (2, None)
+    assert not ledger.finish(key, "a", SeriesState.DELIVERED, "", [])
 
 
 def test_series_and_counts_look_at_the_newest_revision(ledger: Ledger) -> None:
