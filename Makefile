@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test check fix bench peers clean
+.PHONY: demo test check fix peers clean
 
 demo: $(STAMP) peers
 	$(BIN)/fewshot-node demo $(ARGS)
@@ -22,9 +22,6 @@ check: $(STAMP)
 fix: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-
-bench: $(STAMP) peers
-	$(BIN)/python -m pytest tests/benchmarks -m benchmark -s $(ARGS)
 
 # A real Orthanc, dcmtk and dicom3tools where root can install them; says what is missing otherwise.
 peers:

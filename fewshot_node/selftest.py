@@ -1,4 +1,9 @@
-"""The node's self test: each part by itself, then a phantom through the chain and the PACS and back."""
+"""The node's self test: each part by itself, then phantoms through the chain and the PACS and back.
+
+The full loop teaches, computes, delivers and fetches in this process, beside the node: no phantom goes
+through the receiver, the ledger or Prefect, where it would stand among the patients. Of those, the checks
+before the loop tell that they answer.
+"""
 
 import shutil
 import tempfile
@@ -19,12 +24,18 @@ from fewshot_node.dicom.outbox import Destination
 from fewshot_node.dicom.query import fetch_series, list_series
 from fewshot_node.dicom.send import echo, store
 from fewshot_node.dicom.volume import read_volume
-from fewshot_node.errors import DeliveryError, FewshotNodeError, OrchestratorError, RefusedError
+from fewshot_node.errors import DeliveryError, FewshotNodeError, OrchestratorError, PeerUnavailableError, RefusedError
 from fewshot_node.models import Models, load_models
 from fewshot_node.node import open_node
 from fewshot_node.pipeline import process_task
 from fewshot_node.records import ReceivedSeries, SeriesKey
+from fewshot_node.supervise import answers
 from fewshot_node.tasks.registry import Registry
+
+_ANSWER_S = 5.0
+_CALLER = "DOCTOR"
+# A receiver that listens everywhere is asked on this machine.
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  compared with, not listened on
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +52,11 @@ def checks(settings: NodeSettings, *, loop: bool) -> Iterator[Finding]:
     yield _check("home", partial(_home, settings))
     yield _check("tasks", partial(_tasks, settings))
     yield _check("models", partial(_models, settings))
-    yield _check("Prefect", partial(_prefect, settings))
+    yield _check("receiver", partial(_receiver, settings))
+    prefect = _check("Prefect", partial(_prefect, settings))
+    yield prefect
+    if prefect.problem is None:
+        yield _check("worker", partial(_worker, settings))
     pacs = _check("PACS", partial(_pacs, settings.pacs))
     yield pacs
     if loop and pacs.problem is None:
@@ -75,13 +90,39 @@ def _models(settings: NodeSettings) -> str:
     return f"encoder {models.encoder.weights_digest[:12]}, SAM {sam}"
 
 
-def _prefect(settings: NodeSettings) -> str:
+def _receiver(settings: NodeSettings) -> str:
+    receive = settings.receive
+    host = _LOOPBACK.get(receive.host, receive.host)
+    caller = (*receive.calling_ae_titles, _CALLER)[0]
+    peer = PacsSettings(
+        ae_title=receive.ae_title, host=host, port=receive.port, calling_ae_title=caller, timeout_s=_ANSWER_S
+    )
     try:
-        httpx.get(f"{settings.prefect.api_url}/health", timeout=5.0).raise_for_status()
-    except httpx.HTTPError as error:
-        message = f"no answer from {settings.prefect.api_url}: start `fewshot-node serve`, or a Prefect server there"
+        echo(peer)
+    except PeerUnavailableError as error:
+        peer_name = f"{receive.ae_title} at {host}:{receive.port}"
+        message = f"{peer_name} does not answer {caller}: start `fewshot-node serve`, or restart it"
+        raise PeerUnavailableError(message) from error
+    return f"{receive.ae_title} at {host}:{receive.port} answers {caller}"
+
+
+def _prefect(settings: NodeSettings) -> str:
+    api_url = settings.prefect.api_url
+    if not answers(f"{api_url}/health", _ANSWER_S):
+        raise OrchestratorError(f"no answer from {api_url}: start `fewshot-node serve`, or a Prefect server there")
+    return api_url
+
+
+def _worker(settings: NodeSettings) -> str:
+    try:
+        answer = httpx.post(f"{settings.prefect.api_url}/task_workers/filter", json={}, timeout=_ANSWER_S)
+        subscribed = len(answer.raise_for_status().json())
+    except (httpx.HTTPError, ValueError) as error:
+        message = f"{settings.prefect.api_url} does not tell its workers: use the Prefect version of this node"
         raise OrchestratorError(message) from error
-    return settings.prefect.api_url
+    if not subscribed:
+        raise OrchestratorError("no worker is subscribed: start `fewshot-node worker`")
+    return f"{subscribed} subscribed"
 
 
 def _pacs(pacs: PacsSettings) -> str:

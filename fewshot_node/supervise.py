@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
+
 from fewshot_node.errors import ConfigurationError, PortInUseError
 
 logger = logging.getLogger(__name__)
@@ -53,6 +55,14 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def answers(url: str, timeout_s: float = 5.0) -> bool:
+    """Tell whether an HTTP server answers at this address, and with success."""
+    try:
+        return httpx.get(url, timeout=timeout_s).is_success
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return False
 
 
 class Supervisor:

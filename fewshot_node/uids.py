@@ -61,7 +61,7 @@ class ResultUids:
         return self._derive("segmentation-series")
 
     def segmentation_instance(self, content_digest: str) -> str:
-        """SOP Instance UID of the segmentation with this content."""
+        """SOP Instance UID of the segmentation with this content, its header included."""
         return self._derive("segmentation-instance", content_digest)
 
     def report_series(self) -> str:
@@ -69,7 +69,7 @@ class ResultUids:
         return self._derive("report-series")
 
     def report_instance(self, content_digest: str) -> str:
-        """SOP Instance UID of the structured report with this content."""
+        """SOP Instance UID of the structured report with this content, its header included."""
         return self._derive("report-instance", content_digest)
 
     def tracking(self, label_name: str) -> str:

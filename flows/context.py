@@ -11,10 +11,9 @@ import threading
 from functools import cache
 from pathlib import Path
 
-import httpx
-
 from fewshot_node.config import load_settings
 from fewshot_node.node import Node, open_node
+from fewshot_node.supervise import answers
 from flows.environment import CONFIG_VARIABLE
 
 
@@ -33,15 +32,7 @@ def worker_name() -> str:
 def wait_for_server(api_url: str, stop: threading.Event, poll_s: float = 0.5) -> bool:
     """Wait for the Prefect server; True when it answers, False when `stop` was set first."""
     while not stop.is_set():
-        if server_answers(api_url):
+        if answers(f"{api_url}/health"):
             return True
         stop.wait(poll_s)
     return False
-
-
-def server_answers(api_url: str) -> bool:
-    """Tell whether a Prefect server answers at this address."""
-    try:
-        return httpx.get(f"{api_url}/health", timeout=5.0).is_success
-    except httpx.HTTPError:
-        return False

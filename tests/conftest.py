@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from fewshot_node.config import PacsSettings
+from fewshot_node.demo.deployment import orthanc_document
+
 ORTHANC_START_S = 30.0
-PLUGIN_FOLDER = Path("/usr/share/orthanc/plugins")
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -123,25 +125,8 @@ def sam_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _start_orthanc(binary: str, server: OrthancServer) -> subprocess.Popen[bytes]:
-    plugins = [str(path) for path in PLUGIN_FOLDER.glob("libOrthanc*Web.so*")] if PLUGIN_FOLDER.is_dir() else []
-    configuration = {
-        "Name": "test",
-        "StorageDirectory": str(server.folder / "storage"),
-        "IndexDirectory": str(server.folder / "index"),
-        "Plugins": plugins,
-        "DicomAet": server.aet,
-        "DicomPort": server.dicom_port,
-        "HttpPort": server.http_port,
-        "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False,
-        "DicomCheckModalityHost": False,
-        "DicomAlwaysAllowEcho": True,
-        "DicomAlwaysAllowStore": True,
-        "DicomAlwaysAllowFind": True,
-        "DicomAlwaysAllowGet": True,
-        "UnknownSopClassAccepted": True,
-        "StableAge": 1,
-    }
+    pacs = PacsSettings(ae_title=server.aet, port=server.dicom_port)
+    configuration = orthanc_document(server.folder, pacs, server.http_port) | {"Name": "test", "StableAge": 1}
     path = server.folder / "orthanc.json"
     path.write_text(json.dumps(configuration, indent=2))
     with (server.folder / "orthanc.log").open("wb") as log:

@@ -5,15 +5,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import psutil
 import pytest
 
 from fewshot_node.errors import ConfigurationError, PortInUseError
-from fewshot_node.supervise import EXIT_UNUSABLE, ProcessSpec, Supervisor, require_free_port
+from fewshot_node.supervise import EXIT_UNUSABLE, ProcessSpec, Supervisor, answers, require_free_port
 
 WAIT_S = 20.0
 
@@ -89,3 +91,25 @@ def test_a_taken_port_is_named_with_the_setting_to_change() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(PortInUseError, match=rf"127\.0\.0\.1:{port} .* change receive\.port"):
             require_free_port("127.0.0.1", port, "receive.port")
+
+
+@pytest.mark.parametrize(("status", "expected"), [(200, True), (503, False)])
+def test_a_server_answers_when_it_answers_with_success(status: int, expected: bool) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        assert answers(f"http://127.0.0.1:{server.server_port}/health") is expected
+        thread.join()
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/health", "no address", "http://[", "ftp://127.0.0.1/"])
+def test_no_server_and_no_address_do_not_answer(url: str) -> None:
+    assert answers(url, timeout_s=1.0) is False

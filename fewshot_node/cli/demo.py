@@ -25,7 +25,7 @@ def demo(
     series: Annotated[
         Path | None, typer.Option(help="Folder with the images of one's own series, instead of the phantoms.")
     ] = None,
-    labels: Annotated[Path | None, typer.Option(help="Its annotation: NIfTI labels or JSON points.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Its annotation: DICOM SEG, NIfTI labels or JSON points.")] = None,
     label: Annotated[list[str] | None, typer.Option(help='Names, as "1=Liver"; repeat.')] = None,
     folder: Annotated[Path, typer.Option(help="Where the runs are kept.")] = Path(".demo"),
 ) -> None:

@@ -3,8 +3,9 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.text import Text
 
+from fewshot_node.cli.printing import plain_console
 from fewshot_node.cli.state import cli_state
 
 
@@ -19,15 +20,14 @@ def doctor(
         bool, typer.Option("--loop/--no-loop", help="Also send a phantom's results to the PACS and fetch them.")
     ] = True,
 ) -> None:
-    """Check settings, disk, models, Prefect and PACS; the full loop leaves a test patient in the PACS."""
+    """Check every part of the node and the PACS; the full loop leaves two test patients in the PACS."""
     from fewshot_node.selftest import checks
 
     settings = cli_state(context).settings
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     failed = 0
     for finding in checks(settings, loop=loop):
-        mark = "[green]ok  [/green]" if finding.problem is None else "[red]FAIL[/red]"
-        console.print(f"{mark} {finding.name}: ", end="")
-        console.print(finding.problem or finding.detail, markup=False)
+        mark = ("ok  ", "green") if finding.problem is None else ("FAIL", "red")
+        console.print(Text.assemble(mark, f" {finding.name}: {finding.problem or finding.detail}"))
         failed += finding.problem is not None
     raise typer.Exit(1 if failed else 0)

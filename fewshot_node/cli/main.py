@@ -1,29 +1,60 @@
 """``fewshot-node``: every command, and how its errors are shown."""
 
+import errno
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.text import Text
+from safetensors import SafetensorError
+from typer.core import TyperGroup
 
 from fewshot_node import __version__
 from fewshot_node.cli import demo, doctor, pacs, pretrain, route, run, series, serve, tasks, templates
+from fewshot_node.cli.printing import plain_console
 from fewshot_node.cli.state import CliState
+from fewshot_node.cli.trouble import describe_os_error, underlying_os_error
 from fewshot_node.config import load_settings
-from fewshot_node.errors import ConfigurationError, FewshotNodeError, RefusedError
+from fewshot_node.errors import (
+    CheckpointError,
+    ConfigurationError,
+    FewshotNodeError,
+    PermanentError,
+    RefusedError,
+)
 from fewshot_node.supervise import EXIT_UNUSABLE
 
+logger = logging.getLogger(__name__)
+
+
+class _Program(TyperGroup):
+    """Every command; what the file system refuses is one message, for which the settings are known here."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run one command; `ctx` is a context of the click that Typer has, its own or the public one."""
+        try:
+            return super().invoke(ctx)
+        except (OSError, SafetensorError) as error:
+            refusal = underlying_os_error(error)
+            if refusal is None or refusal.errno == errno.EPIPE:
+                raise  # a fault of ours; or the reader of our output has gone and nobody is there to be told
+            logger.debug("the file system refused", exc_info=True)
+            home = ctx.obj.settings.home if isinstance(ctx.obj, CliState) else Path()
+            raise PermanentError(describe_os_error(refusal, home)) from error
+
+
 app = typer.Typer(
+    cls=_Program,
     help="A DICOM node that a hospital teaches by example.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.add_typer(tasks.app, name="task", help="Register, fit and publish tasks.")
-app.add_typer(templates.app, name="template", help="Add annotated examples to a task.")
-app.add_typer(series.app, name="series", help="See what came in and how it ended.")
+app.add_typer(tasks.app, name="task", help="Register, change, fit and publish tasks.")
+app.add_typer(templates.app, name="template", help="Add, list and remove annotated examples of a task.")
+app.add_typer(series.app, name="series", help="See what came in and how it ended; start it again.")
 app.add_typer(route.app, name="route", help="See which task a series goes to, and why.")
 app.add_typer(pacs.app, name="pacs", help="Talk to the configured PACS.")
 app.add_typer(pretrain.app, name="pretrain", help="Make the embedded models again.")
@@ -67,5 +98,7 @@ def main() -> None:
     try:
         app()
     except FewshotNodeError as error:
-        Console(stderr=True, highlight=False).print(f"[red]error:[/red] {error}", markup=True, soft_wrap=True)
-        sys.exit(EXIT_UNUSABLE if isinstance(error, ConfigurationError | RefusedError) else 1)
+        plain_console(stderr=True).print(Text.assemble(("error:", "red"), f" {error}"))
+        # A model folder is a setting too: a worker that cannot load it must not be started again for ever.
+        unusable = isinstance(error, ConfigurationError | RefusedError | CheckpointError)
+        sys.exit(EXIT_UNUSABLE if unusable else 1)

@@ -2,43 +2,42 @@
 
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from fewshot_node.pretrain.encoder import PretrainSettings, pretrain_encoder
-
 app = typer.Typer(help="Learn encoders without labels.", no_args_is_help=True)
-
-_DEFAULTS = PretrainSettings()
 
 
 @app.callback()
 def _pretrain() -> None:
-    """Learn encoders without labels."""
+    """Learn encoders without labels; an option that is not given has the packaged encoder's value."""
 
 
 @app.command()
 def encoder(
     out: Annotated[Path, typer.Option(help="Folder of the encoder, written at every checkpoint.")],
     work: Annotated[Path, typer.Option(help="Folder of the run's state; the same command resumes there.")],
-    steps: Annotated[int, typer.Option(min=1)] = _DEFAULTS.steps,
-    batch_pairs: Annotated[int, typer.Option(min=1)] = _DEFAULTS.batch_pairs,
-    image_px: Annotated[int, typer.Option(min=64)] = _DEFAULTS.image_px,
-    learning_rate: Annotated[float, typer.Option(min=0.0)] = _DEFAULTS.learning_rate,
-    seed: Annotated[int, typer.Option(min=0)] = _DEFAULTS.seed,
-    threads: Annotated[int, typer.Option(min=1)] = _DEFAULTS.threads,
-    checkpoint_every_s: Annotated[float, typer.Option(min=0.0)] = _DEFAULTS.checkpoint_every_s,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps in all.")] = None,
+    batch_pairs: Annotated[int | None, typer.Option(min=1, help="View pairs a step.")] = None,
+    image_px: Annotated[int | None, typer.Option(min=64, help="Side of a view.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(min=0.0, help="Peak rate.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    checkpoint_every_s: Annotated[float | None, typer.Option(min=0.0, help="Seconds between checkpoints.")] = None,
 ) -> None:
-    """Train the packaged encoder from synthetic label maps."""
+    """Train an encoder on synthetic images; an option that is not given has the packaged encoder's value."""
+    from fewshot_node.pretrain.encoder import PretrainSettings, pretrain_encoder
+
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    settings = PretrainSettings(
-        steps=steps,
-        batch_pairs=batch_pairs,
-        image_px=image_px,
-        learning_rate=learning_rate,
-        seed=seed,
-        threads=threads,
-        checkpoint_every_s=checkpoint_every_s,
-    )
-    pretrain_encoder(out, work, settings)
+    options: dict[str, Any] = {
+        "steps": steps,
+        "batch_pairs": batch_pairs,
+        "image_px": image_px,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "threads": threads,
+        "checkpoint_every_s": checkpoint_every_s,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    pretrain_encoder(out, work, PretrainSettings(**given))

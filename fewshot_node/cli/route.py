@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.text import Text
 
+from fewshot_node.cli.printing import plain_console
 from fewshot_node.cli.state import cli_state
 
 app = typer.Typer(no_args_is_help=True)
@@ -30,14 +31,14 @@ def explain(
 
     header = read_header(series_from_folder(series).files)
     tasks = Registry(cli_state(context).settings.tasks).all_published()
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     if not tasks:
         console.print("no task is published: register one with `fewshot-node task add`")
     for task in tasks:
         verdict = evaluate(task.definition.rules, header, calling_ae_title)
-        taken = "[green]takes it[/green]" if verdict.matches else "[red]does not take it[/red]"
-        console.print(f"{task.definition.name} revision {task.revision} {taken}")
+        taken = ("takes it", "green") if verdict.matches else ("does not take it", "red")
+        console.print(Text.assemble(f"{task.definition.name} revision {task.revision} ", taken))
         for rule in verdict.rules:
-            console.print(f"  {'yes' if rule.holds else 'no ':3}  {rule.rule}   seen: {rule.seen}", markup=False)
+            console.print(f"  {'yes' if rule.holds else 'no ':3}  {rule.rule}   seen: {rule.seen}")
         if not verdict.rules:
             console.print("  it has no rules, so it takes no series by itself")

@@ -3,15 +3,18 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
+from fewshot_node.cli.printing import plain_console, print_table
 from fewshot_node.cli.state import cli_state
-from fewshot_node.dicom.ledger import SeriesEntry, SeriesState
+from fewshot_node.dicom.ledger import Ledger, SeriesEntry, SeriesState
+from fewshot_node.dicom.ledger_records import FINAL_STATES
 from fewshot_node.errors import PermanentError
 from fewshot_node.node import open_node
 
 app = typer.Typer(no_args_is_help=True)
+
+_UNKNOWN = "is not in the ledger"
 
 SeriesUid = Annotated[str, typer.Argument(metavar="SERIES_UID", help="Series Instance UID.")]
 
@@ -24,7 +27,15 @@ def list_series(
 ) -> None:
     """List series with their state and reason."""
     entries = open_node(cli_state(context).settings).ledger.series(state, limit)
-    table = Table("series", "rev", "from", "instances", "state", "last received", "reason")
+    table = Table(
+        Column("series", overflow="fold"),
+        "rev",
+        "from",
+        "instances",
+        "state",
+        "last received",
+        Column("reason", overflow="fold"),
+    )
     for entry in entries:
         table.add_row(
             entry.key.series_instance_uid,
@@ -35,7 +46,7 @@ def list_series(
             f"{entry.last_received:%Y-%m-%d %H:%M:%S}",
             entry.reason or "",
         )
-    Console().print(table if entries else "no series")
+    print_table(table, otherwise="no series")
 
 
 @app.command()
@@ -43,34 +54,66 @@ def show(context: typer.Context, series_instance_uid: SeriesUid) -> None:
     """Show one series: its state, its results by task, and its warnings."""
     entry = open_node(cli_state(context).settings).ledger.get(series_instance_uid)
     if entry is None:
-        raise _unknown(series_instance_uid)
+        raise _refusal(series_instance_uid, _UNKNOWN)
     _print_entry(entry)
 
 
 @app.command()
 def close(context: typer.Context, series_instance_uid: SeriesUid) -> None:
     """Declare a series complete now, without waiting for its quiet period."""
-    key = open_node(cli_state(context).settings).ledger.close(series_instance_uid)
+    ledger = open_node(cli_state(context).settings).ledger
+    key = ledger.close(series_instance_uid)
     if key is None:
-        raise _unknown(series_instance_uid, "is not being received")
+        known = ledger.get(series_instance_uid) is not None
+        raise _refusal(series_instance_uid, "is not being received" if known else _UNKNOWN)
     typer.echo(f"{key} is complete")
 
 
 @app.command()
-def retry(context: typer.Context, series_instance_uid: SeriesUid) -> None:
-    """Queue a series that has ended once more."""
-    key = open_node(cli_state(context).settings).ledger.retry(series_instance_uid)
+def retry(
+    context: typer.Context,
+    series_instance_uid: Annotated[
+        str | None, typer.Argument(metavar="SERIES_UID", help="Series Instance UID.", show_default=False)
+    ] = None,
+    state: Annotated[
+        SeriesState | None, typer.Option(help='Instead: all that ended so: failed, "no task" or delivered.')
+    ] = None,
+) -> None:
+    """Queue a series that has ended once more, or all that ended in one way."""
+    ledger = open_node(cli_state(context).settings).ledger
+    if series_instance_uid is not None and state is None:
+        _retry_one(ledger, series_instance_uid)
+    elif state is not None and series_instance_uid is None:
+        _retry_all(ledger, state)
+    else:
+        raise typer.BadParameter("give either a SERIES_UID or --state")
+
+
+def _retry_one(ledger: Ledger, series_instance_uid: str) -> None:
+    key = ledger.retry(series_instance_uid)
     if key is None:
-        raise _unknown(series_instance_uid, "has not ended yet")
+        known = ledger.get(series_instance_uid) is not None
+        raise _refusal(series_instance_uid, "has not ended yet" if known else _UNKNOWN)
     typer.echo(f"{key} is queued again")
 
 
-def _unknown(series_instance_uid: str, why: str = "is not in the ledger") -> PermanentError:
+def _retry_all(ledger: Ledger, state: SeriesState) -> None:
+    if state not in FINAL_STATES:
+        raise typer.BadParameter(f"series that are {state} have not ended: wait for them")
+    entries = ledger.series(state)
+    for entry in entries:
+        queued = ledger.retry(entry.key.series_instance_uid) is not None
+        typer.echo(f"{entry.key} {'is queued again' if queued else 'was queued meanwhile'}")
+    if not entries:
+        typer.echo(f"no series is {state}")
+
+
+def _refusal(series_instance_uid: str, why: str) -> PermanentError:
     return PermanentError(f"series {series_instance_uid} {why}: see `fewshot-node series list`")
 
 
 def _print_entry(entry: SeriesEntry) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     console.print(f"series    {entry.key.series_instance_uid} revision {entry.key.revision}")
     console.print(f"study     {entry.study_instance_uid}")
     console.print(f"from      {entry.calling_ae_title}, {entry.instances} instances")
@@ -82,4 +125,4 @@ def _print_entry(entry: SeriesEntry) -> None:
         stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in outcome.seconds.items())
         console.print(f"          {stages}")
     for warning in entry.warnings:
-        console.print(f"warning   {warning}")
+        console.print(f"warning   {warning.time:%Y-%m-%d %H:%M:%S} {warning.text}")

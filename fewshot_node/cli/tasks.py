@@ -1,15 +1,22 @@
-"""``task``: register, fit and publish tasks."""
+"""``task``: register, change, fit and publish tasks."""
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from fewshot_node.cli.printing import plain_console, print_table
 from fewshot_node.cli.state import cli_state
 from fewshot_node.records import TaskKind
 
 app = typer.Typer(no_args_is_help=True)
+
+_LABEL_HELP = '"VALUE=NAME" or "VALUE=NAME:SCHEME:CODE:MEANING"; repeat for each structure.'
+_RULE_HELP = 'Routing rule such as "Modality=CT"; repeat, all must hold. Without rules it takes no series by itself.'
+_ADAPTER_HELP = "Few-shot adapter: contrastive (a matching head is trained) or basic (mean similarity, the paper's)."
+_REFINE_HELP = "Mask refinement: none, or sam, which needs worker.sam in the settings."
 
 TaskName = Annotated[str, typer.Argument(metavar="TASK", help="Name of the task.")]
 
@@ -18,15 +25,11 @@ TaskName = Annotated[str, typer.Argument(metavar="TASK", help="Name of the task.
 def add(
     context: typer.Context,
     name: TaskName,
-    label: Annotated[
-        list[str], typer.Option(help='"VALUE=NAME" or "VALUE=NAME:SCHEME:CODE:MEANING"; repeat for each structure.')
-    ],
+    label: Annotated[list[str], typer.Option(help=_LABEL_HELP)],
     kind: Annotated[TaskKind, typer.Option(help="What the task gives back.")] = TaskKind.SEGMENTATION,
-    rule: Annotated[
-        list[str] | None, typer.Option(help='Routing rule such as "Modality=CT"; all rules must hold.')
-    ] = None,
-    adapter: Annotated[str, typer.Option(help="Few-shot adapter: contrastive or basic.")] = "contrastive",
-    refine: Annotated[str, typer.Option(help="Refinement: none or sam.")] = "none",
+    rule: Annotated[list[str] | None, typer.Option(help=_RULE_HELP)] = None,
+    adapter: Annotated[str, typer.Option(help=_ADAPTER_HELP)] = "contrastive",
+    refine: Annotated[str, typer.Option(help=_REFINE_HELP)] = "none",
     description: Annotated[str, typer.Option(help="A sentence for people.")] = "",
 ) -> None:
     """Register a task; templates come next (``template add``)."""
@@ -49,6 +52,44 @@ def add(
     typer.echo(f"task {name} is registered; next: fewshot-node template add {name} --series DIR --labels FILE")
 
 
+@app.command()
+def change(
+    context: typer.Context,
+    name: TaskName,
+    label: Annotated[list[str] | None, typer.Option(help=f"Replaces all labels. {_LABEL_HELP}")] = None,
+    rule: Annotated[list[str] | None, typer.Option(help=f'Replaces all rules; "" for none. {_RULE_HELP}')] = None,
+    adapter: Annotated[str | None, typer.Option(help=_ADAPTER_HELP)] = None,
+    refine: Annotated[str | None, typer.Option(help=_REFINE_HELP)] = None,
+    description: Annotated[str | None, typer.Option(help="A sentence for people.")] = None,
+) -> None:
+    """Change what is given and keep the rest; published revisions stay as they are."""
+    from fewshot_node.tasks.codes import parse_label
+    from fewshot_node.tasks.registry import Registry
+    from fewshot_node.tasks.rule_text import parse_rule
+
+    if not label and not rule and adapter is None and refine is None and description is None:
+        raise typer.BadParameter("nothing to change: give --label, --rule, --adapter, --refine or --description")
+    registry = Registry(cli_state(context).settings.tasks)
+    old = registry.definition(name)
+    settings = old.settings
+    changed = replace(
+        old,
+        labels=tuple(parse_label(text, old.kind) for text in label) if label else old.labels,
+        rules=tuple(parse_rule(text) for text in rule if text.strip()) if rule else old.rules,
+        settings=replace(
+            settings,
+            adapter=replace(settings.adapter, name=adapter or settings.adapter.name),
+            refine=replace(settings.refine, engine=refine or settings.refine.engine),
+        ),
+        description=old.description if description is None else description,
+    )
+    registry.update(changed)
+    remedy = "publish it again (task publish)"
+    if not registry.is_fitted(name):
+        remedy = "fit and publish it again (task fit, task publish)"
+    typer.echo(f"task {name} is changed; {remedy}")
+
+
 @app.command(name="list")
 def list_tasks(context: typer.Context) -> None:
     """List the registered tasks."""
@@ -56,8 +97,7 @@ def list_tasks(context: typer.Context) -> None:
 
     registry = Registry(cli_state(context).settings.tasks)
     table = Table("task", "kind", "labels", "templates", "published")
-    names = registry.names()
-    for name in names:
+    for name in registry.names():
         definition = registry.definition(name)
         labels = ", ".join(label.name for label in definition.labels)
         revisions = registry.revisions(name)
@@ -68,7 +108,7 @@ def list_tasks(context: typer.Context) -> None:
             str(len(registry.template_names(name))),
             f"revision {revisions[-1]}" if revisions else "not yet",
         )
-    Console().print(table if names else "no tasks; register one with: fewshot-node task add")
+    print_table(table, otherwise="no tasks; register one with: fewshot-node task add")
 
 
 @app.command()
@@ -78,20 +118,20 @@ def show(context: typer.Context, name: TaskName) -> None:
 
     registry = Registry(cli_state(context).settings.tasks)
     definition = registry.definition(name)
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     console.print(f"{definition.name} ({definition.kind.value}) {definition.description}")
     for label in definition.labels:
         console.print(
             f"  label    {label.value} {label.name}: {label.type.scheme} {label.type.value} {label.type.meaning}"
         )
     for rule in definition.rules:
-        console.print(f"  rule     {rule}", markup=False)
+        console.print(f"  rule     {rule}")
     if not definition.rules:
         console.print("  rule     none: the task takes no series by itself")
     console.print(f"  adapter  {definition.settings.adapter.name}")
     console.print(f"  refine   {definition.settings.refine.engine}")
     for template in registry.template_names(name):
-        console.print(f"  template {template}", markup=False)
+        console.print(f"  template {template}")
     for revision in registry.revisions(name):
         console.print(f"  revision {revision} {registry.published(name, revision).digest[:12]}")
 
@@ -103,8 +143,7 @@ def fit(context: typer.Context, name: TaskName) -> None:
     from fewshot_node.tasks.registry import Registry
 
     settings = cli_state(context).settings
-    console = Console(stderr=True)
-    with console.status(f"fitting {name}"):
+    with plain_console(stderr=True).status(Text(f"fitting {name}")):
         report = Registry(settings.tasks).fit(name, load_models(settings.worker).encoder)
     typer.echo(
         f"task {name}: learnt {report.labels} labels from {report.slices} slices in {report.seconds:.1f} s; "

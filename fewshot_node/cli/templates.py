@@ -1,24 +1,28 @@
-"""``template``: add annotated examples to a task."""
+"""``template``: add, list and remove annotated examples of a task."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Column, Table
 
+from fewshot_node.cli.printing import print_table
 from fewshot_node.cli.state import cli_state
 
 app = typer.Typer(no_args_is_help=True)
 
+TaskName = Annotated[str, typer.Argument(metavar="TASK", help="Name of the task.")]
+
 
 @app.callback()
 def group() -> None:
-    """Add annotated examples to a task."""
+    """Add, list and remove annotated examples of a task."""
 
 
 @app.command()
 def add(
     context: typer.Context,
-    task: Annotated[str, typer.Argument(metavar="TASK", help="Name of the task.")],
+    task: TaskName,
     series: Annotated[Path, typer.Option(help="Folder with the images of one series.")],
     labels: Annotated[Path, typer.Option(help="DICOM SEG, NIfTI labels, or JSON points.")],
     slices: Annotated[
@@ -48,6 +52,34 @@ def add(
     typer.echo(
         f"task {task}: template {template.name} with {len(template.array)} slices; next: fewshot-node task fit {task}"
     )
+
+
+@app.command(name="list")
+def list_templates(context: typer.Context, task: TaskName) -> None:
+    """List the templates of a task's draft."""
+    from fewshot_node.tasks.registry import Registry
+
+    registry = Registry(cli_state(context).settings.tasks)
+    names = {label.value: label.name for label in registry.definition(task).labels}
+    table = Table("template", "modality", "slices", "labels", Column("series", overflow="fold"))
+    for template in registry.templates(task):
+        labels = ", ".join(names.get(value, str(value)) for value in template.label_values)
+        table.add_row(template.name, template.modality, str(len(template.array)), labels, template.series_instance_uid)
+    remedy = f"fewshot-node template add {task} --series DIR --labels FILE"
+    print_table(table, otherwise=f"task {task} has no template; add one with: {remedy}")
+
+
+@app.command()
+def remove(
+    context: typer.Context,
+    task: TaskName,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the template, as `template list` shows it.")],
+) -> None:
+    """Remove a template from a task's draft; published revisions keep theirs."""
+    from fewshot_node.tasks.registry import Registry
+
+    Registry(cli_state(context).settings.tasks).remove_template(task, name)
+    typer.echo(f"task {task}: template {name} is removed; fit and publish it again (task fit, task publish)")
 
 
 def _parse_indices(text: str) -> tuple[int, ...]:

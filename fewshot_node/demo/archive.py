@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewshot_node.config import PacsSettings
+from fewshot_node.demo.deployment import orthanc_document
 from fewshot_node.supervise import ProcessSpec, free_port
 
 _PATHS = "/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin"
-DEPLOY_FOLDERS = (Path(__file__).parents[2] / "deploy", Path(__file__).parents[1] / "deploy")
-"""Where ``deploy/`` lies in a checkout and in an installed package."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +20,6 @@ class Archive:
     process: ProcessSpec
     settings: PacsSettings
     description: str
-
-
-def deploy_file(name: str) -> Path:
-    """Return a file of ``deploy/``, which the checkout and the package carry in different places."""
-    return next(folder / name for folder in DEPLOY_FOLDERS if (folder / name).is_file())
 
 
 def choose_archive(folder: Path) -> Archive:
@@ -38,14 +32,7 @@ def choose_archive(folder: Path) -> Archive:
 def _orthanc(binary: str, folder: Path) -> Archive:
     settings = PacsSettings(ae_title="ORTHANC", port=free_port())
     http_port = free_port()
-    document = json.loads(deploy_file("orthanc.json").read_text(encoding="utf-8"))
-    document |= {
-        "DicomAet": settings.ae_title,
-        "DicomPort": settings.port,
-        "HttpPort": http_port,
-        "StorageDirectory": str(folder / "storage"),
-        "IndexDirectory": str(folder / "index"),
-    }
+    document = orthanc_document(folder, settings, http_port)
     configuration = folder / "orthanc.json"
     configuration.write_text(json.dumps(document, indent=2), encoding="utf-8")
     process = ProcessSpec("pacs", [binary, str(configuration)], log=folder / "orthanc.log")

@@ -21,7 +21,7 @@ _KNEE_TEMPLATES, _KNEE_PUSHED = (21, 22, 23), (201, 202)
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One annotated series on disk; `truth` holds NIfTI labels or JSON points."""
+    """One annotated series on disk; `truth` holds a DICOM SEG, NIfTI labels or JSON points."""
 
     name: str
     series_instance_uid: str
@@ -35,7 +35,8 @@ class Lesson:
     """One task: what it is taught from, and what is pushed to it afterwards.
 
     `labels` and `rules` are written as on the command line; `bar` is the least mean IoU of a
-    segmentation task, or the largest mean distance in mm of a landmark task, that counts as success.
+    segmentation task, or the largest mean distance in mm of a landmark task, that counts as success;
+    `ignore_others` drops what the truth holds beside `labels`.
     """
 
     task: str
@@ -45,6 +46,7 @@ class Lesson:
     templates: tuple[Case, ...]
     pushed: tuple[Case, ...]
     bar: float
+    ignore_others: bool = False
 
 
 def phantom_lessons(folder: Path, salt: str) -> tuple[Lesson, Lesson]:

@@ -9,17 +9,17 @@ from pydicom import Dataset
 
 from fewshot_node.config import PacsSettings
 from fewshot_node.demo.cases import Case, Lesson
+from fewshot_node.demo.teach import define, select
 from fewshot_node.dicom.ledger import SeriesEntry, TaskOutcome
 from fewshot_node.dicom.query import fetch_series, list_series
 from fewshot_node.dicom.seg_reading import SegmentationLabels, read_segmentation
 from fewshot_node.dicom.sr_reading import read_report
 from fewshot_node.dicom.volume import read_volume
 from fewshot_node.errors import DeliveryError
-from fewshot_node.evaluation.metrics import distance_mm, overlap
+from fewshot_node.evaluation.metrics import Overlap, distance_mm, overlap
 from fewshot_node.evaluation.overlays import write_overlay
 from fewshot_node.records import Label, LabelArray, TaskKind, Volume
-from fewshot_node.tasks.codes import parse_label
-from fewshot_node.tasks.nifti import read_nifti_labels
+from fewshot_node.tasks.label_files import read_label_map
 from fewshot_node.tasks.points import read_positions_mm
 
 Position = tuple[float, float, float]
@@ -29,8 +29,8 @@ Position = tuple[float, float, float]
 class StructureScore:
     """One structure: what was measured, and how far it is from the truth.
 
-    `score` is the IoU of a segmentation, or the distance in mm of a landmark; None where a landmark was
-    missed, or reported although it is absent.
+    `score` is the IoU of a segmentation, or the distance in mm of a landmark; None where the structure was
+    missed, or where a landmark is reported although it is absent.
     """
 
     name: str
@@ -50,7 +50,7 @@ class SeriesScore:
 
     @property
     def mean(self) -> float | None:
-        """Mean score; None when a landmark was missed."""
+        """Mean score; None when a structure was missed."""
         scores = [structure.score for structure in self.structures]
         if not scores or any(score is None for score in scores):
             return None
@@ -58,7 +58,7 @@ class SeriesScore:
 
     @property
     def succeeded(self) -> bool:
-        """Whether the mean score reaches the lesson's bar."""
+        """Whether no structure was missed and the mean score reaches the lesson's bar."""
         if self.mean is None:
             return False
         if self.lesson.kind is TaskKind.SEGMENTATION:
@@ -75,47 +75,49 @@ def score_series(case: Case, lesson: Lesson, entry: SeriesEntry, pacs: PacsSetti
         The PACS does not hold what the ledger says was delivered.
     """
     outcome = next(one for one in entry.outcomes if one.task_name == lesson.task)
-    objects = _fetch(case, outcome, pacs)
+    objects = _fetch(case, lesson.kind, outcome, pacs)
     volume = read_volume(case.files)
     picture = overlays / f"{case.name.replace(' ', '-')}.png"
     if lesson.kind is TaskKind.SEGMENTATION:
-        segmentation = objects[outcome.segmentation_instance_uid or ""]
-        structures = _score_masks(segmentation, volume, case, lesson, picture)
+        structures = _score_masks(objects["SEG"], volume, case, lesson, picture)
     else:
-        report = objects[outcome.report_instance_uid or ""]
-        structures = _score_points(report, volume, case, lesson, picture)
+        structures = _score_points(objects["SR"], volume, case, lesson, picture)
     return SeriesScore(case, lesson, structures, dict(outcome.seconds), picture)
 
 
-def _fetch(case: Case, outcome: TaskOutcome, pacs: PacsSettings) -> dict[str, Dataset]:
-    objects: dict[str, Dataset] = {}
-    for series in list_series(case.study_instance_uid, pacs):
-        if series.series_instance_uid != case.series_instance_uid:
-            fetched = fetch_series(case.study_instance_uid, series.series_instance_uid, pacs)
-            objects |= {str(dataset.SOPInstanceUID): dataset for dataset in fetched}
-    wanted = {outcome.segmentation_instance_uid, outcome.report_instance_uid} - {None}
-    missing = sorted(str(uid) for uid in wanted - set(objects))
+def _fetch(case: Case, kind: TaskKind, outcome: TaskOutcome, pacs: PacsSettings) -> dict[str, Dataset]:
+    """Return the report as "SR", and of a segmentation task the masks as "SEG", as the PACS gives them back."""
+    wanted = {"SR": outcome.report_instance_uid}
+    if kind is TaskKind.SEGMENTATION:
+        wanted["SEG"] = outcome.segmentation_instance_uid
+    held: dict[str, Dataset] = {}
+    listed = list_series(case.study_instance_uid, pacs)
+    for uid in sorted({series.series_instance_uid for series in listed if series.modality in wanted}):
+        fetched = fetch_series(case.study_instance_uid, uid, pacs)
+        held |= {str(dataset.SOPInstanceUID): dataset for dataset in fetched}
+    missing = [f"{modality} {instance or 'at all'}" for modality, instance in wanted.items() if instance not in held]
     if missing:
-        raise DeliveryError(f"the PACS does not hold {', '.join(missing)} of series {case.series_instance_uid}")
-    return objects
+        message = f"the PACS does not hold {', '.join(missing)} of series {case.series_instance_uid}"
+        raise DeliveryError(f"{message}: see node.log in the demo's folder")
+    return {modality: held[instance] for modality, instance in wanted.items() if instance}
 
 
 def _score_masks(
     segmentation: Dataset, volume: Volume, case: Case, lesson: Lesson, picture: Path
 ) -> tuple[StructureScore, ...]:
-    names = {label.value: label.name for label in _labels(lesson)}
-    truth = read_nifti_labels(case.truth, volume)
-    found = _in_task_values(read_segmentation(segmentation, volume), _labels(lesson))
+    labels = define(lesson).labels
+    names = {label.value: label.name for label in labels}
+    truth = read_label_map(case.truth, volume, define(lesson), select(lesson))
+    found = _in_task_values(read_segmentation(segmentation, volume), labels)
     write_overlay(picture, volume, found, names, truth=truth)
-    ml = volume.voxel_mm3 / 1000.0
-    return tuple(
-        StructureScore(names[score.label], f"{score.predicted_voxels * ml:.0f} mL", score.iou)
-        for score in overlap(found, truth, tuple(names))
-    )
+    ml_per_voxel = volume.voxel_mm3 / 1000.0
+    return tuple(_score_mask(names[score.label], score, ml_per_voxel) for score in overlap(found, truth, tuple(names)))
 
 
-def _labels(lesson: Lesson) -> tuple[Label, ...]:
-    return tuple(parse_label(text, lesson.kind) for text in lesson.labels)
+def _score_mask(name: str, score: Overlap, ml_per_voxel: float) -> StructureScore:
+    if score.true_voxels and not score.predicted_voxels:
+        return StructureScore(name, "not found", None)
+    return StructureScore(name, f"{score.predicted_voxels * ml_per_voxel:.1f} mL", score.iou)
 
 
 def _in_task_values(read: SegmentationLabels, labels: Sequence[Label]) -> LabelArray:
@@ -130,7 +132,7 @@ def _in_task_values(read: SegmentationLabels, labels: Sequence[Label]) -> LabelA
 def _score_points(
     report: Dataset, volume: Volume, case: Case, lesson: Lesson, picture: Path
 ) -> tuple[StructureScore, ...]:
-    labels = _labels(lesson)
+    labels = define(lesson).labels
     truth = read_positions_mm(case.truth, volume, labels)
     reported = {finding.name: finding.point_mm for finding in read_report(report, volume)}
     found = {label.value: reported.get(f"{lesson.task} {label.name}") for label in labels}

@@ -8,20 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from fewshot_node.demo.cases import Case, Lesson, phantom_lessons
 from fewshot_node.demo.own_data import OwnData, own_lesson
 from fewshot_node.demo.scores import SeriesScore, all_succeeded, score_series
 from fewshot_node.demo.site import Site, running_site, wait_until_up
+from fewshot_node.demo.tables import print_scores
 from fewshot_node.demo.teach import as_commands, teach
 from fewshot_node.dicom.ledger import Ledger
 from fewshot_node.dicom.ledger_records import FINAL_STATES, SeriesEntry, SeriesState
 from fewshot_node.dicom.send import store
 from fewshot_node.errors import PermanentError
 from fewshot_node.models import Models, load_models
-from fewshot_node.records import TaskKind
 from fewshot_node.tasks.registry import Registry
 
 _PATIENCE_S = 600.0
@@ -51,7 +50,7 @@ def run_demo(options: DemoOptions, console: Console, stop: threading.Event) -> b
         wait_until_up(site)
         entries = _push_and_wait(lessons, site, console)
         scores = _score(lessons, entries, site)
-        _print_scores(scores, console)
+        print_scores(scores, console)
         succeeded = all_succeeded(scores)
         ui = site.settings.prefect.api_url.removesuffix("/api")
         console.print(f"Prefect UI  {ui}{'' if options.keep else ' (ends with the demo; ARGS=--keep leaves it)'}")
@@ -69,7 +68,8 @@ def _prepare(options: DemoOptions, console: Console) -> tuple[Lesson, ...]:
 
 
 def _teach_aloud(lesson: Lesson, site: Site, models: Models, console: Console) -> None:
-    for command in as_commands(lesson):
+    console.print("the same by hand:", style="dim")
+    for command in as_commands(lesson, site.config):
         console.print(f"  $ {command}", style="dim", markup=False, highlight=False, soft_wrap=True)
     with console.status(f"teaching {lesson.task}"):
         seconds = teach(lesson, Registry(site.settings.tasks), models)
@@ -87,15 +87,38 @@ def _push_and_wait(lessons: Sequence[Lesson], site: Site, console: Console) -> d
             store(case.files, site.scanner)
             progress.advance(sending, len(case.files))
         ledger = Ledger(site.settings.ledger_url)
-        return _await_end(cases, ledger, lambda count: progress.update(ended, completed=count))
+        return _await_end(cases, ledger, _Announcer(progress, ended))
 
 
-def _await_end(cases: Sequence[Case], ledger: Ledger, on_progress: Callable[[int], None]) -> dict[str, SeriesEntry]:
+class _Announcer:
+    """Says in the progress display where each series stands, once for each change."""
+
+    def __init__(self, progress: Progress, ended: TaskID) -> None:
+        self._progress = progress
+        self._ended = ended
+        self._told: dict[str, str] = {}
+
+    def __call__(self, case: Case, entry: SeriesEntry | None) -> None:
+        """Tell of a change; an ended series moves the bar."""
+        if entry is None or self._told.get(case.series_instance_uid) == entry.state:
+            return
+        self._told[case.series_instance_uid] = entry.state
+        self._progress.console.print(f"{case.name}: {entry.state}", highlight=False)
+        if entry.state in FINAL_STATES:
+            self._progress.advance(self._ended)
+
+
+def _await_end(
+    cases: Sequence[Case], ledger: Ledger, announce: Callable[[Case, SeriesEntry | None], None]
+) -> dict[str, SeriesEntry]:
     deadline = time.monotonic() + _PATIENCE_S
+    ended: dict[str, SeriesEntry] = {}
     while time.monotonic() < deadline:
-        found = {case.series_instance_uid: ledger.get(case.series_instance_uid) for case in cases}
-        ended = {uid: entry for uid, entry in found.items() if entry and entry.state in FINAL_STATES}
-        on_progress(len(ended))
+        for case in cases:
+            entry = ledger.get(case.series_instance_uid)
+            announce(case, entry)
+            if entry and entry.state in FINAL_STATES:
+                ended[case.series_instance_uid] = entry
         if len(ended) == len(cases):
             return ended
         time.sleep(_POLL_S)
@@ -113,32 +136,3 @@ def _score(lessons: Sequence[Lesson], entries: Mapping[str, SeriesEntry], site: 
                 raise PermanentError(f"series {entry.key} ended as {entry.state}: {entry.reason}")
             scores.append(score_series(case, lesson, entry, site.archive.settings, overlays))
     return scores
-
-
-def _print_scores(scores: Sequence[SeriesScore], console: Console) -> None:
-    table = Table("series", "task", "structure", "volume or position", "IoU or distance", "bar")
-    for score in scores:
-        for structure in score.structures:
-            row = (score.case.name, score.lesson.task, structure.name, structure.measured)
-            table.add_row(*row, _format(structure.score, score.lesson.kind), "")
-        verdict = "ok" if score.succeeded else "short"
-        table.add_row("", "", "mean", "", _format(score.mean, score.lesson.kind), f"{_bar(score.lesson)} {verdict}")
-        table.add_section()
-    console.print(table)
-    stages = list(dict.fromkeys(name for score in scores for name in score.seconds))
-    seconds = Table("seconds per stage", *stages)
-    for score in scores:
-        seconds.add_row(score.case.name, *(f"{score.seconds.get(stage, 0.0):.1f}" for stage in stages))
-    console.print(seconds)
-    for score in scores:
-        console.print(f"overlay  {score.overlay}", soft_wrap=True)
-
-
-def _format(score: float | None, kind: TaskKind) -> str:
-    if score is None:
-        return "missed"
-    return f"{score:.2f}" if kind is TaskKind.SEGMENTATION else f"{score:.1f} mm"
-
-
-def _bar(lesson: Lesson) -> str:
-    return f">= {lesson.bar:.2f}" if lesson.kind is TaskKind.SEGMENTATION else f"<= {lesson.bar:.1f} mm"

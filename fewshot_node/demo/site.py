@@ -7,39 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
-from fewshot_node.config import NodeSettings, PacsSettings, load_settings
+from fewshot_node.config import NodeSettings, PacsSettings
 from fewshot_node.demo.archive import Archive, choose_archive
+from fewshot_node.demo.deployment import write_node_settings
 from fewshot_node.dicom.send import echo
-from fewshot_node.errors import RetryableError
-from fewshot_node.supervise import ProcessSpec, Supervisor, free_port
+from fewshot_node.errors import OrchestratorError, RetryableError
+from fewshot_node.supervise import ProcessSpec, Supervisor, answers, free_port
 
 _START_S = 90.0
-
-_SETTINGS = """\
-home = "home"
-
-[receive]
-ae_title = "FEWSHOT"
-host = "127.0.0.1"
-port = {receive_port}
-calling_ae_titles = ["SCANNER"]
-quiet_period_s = 2.0
-
-[pacs]
-ae_title = "{pacs_ae_title}"
-host = "127.0.0.1"
-port = {pacs_port}
-calling_ae_title = "FEWSHOT"
-
-[prefect]
-api_url = "http://127.0.0.1:{prefect_port}/api"
-poll_s = 0.5
-
-[worker]
-threads = 2
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +38,18 @@ def running_site(folder: Path) -> Iterator[Site]:
     """Start everything, and leave no process and no port behind, however the block ends."""
     archive = choose_archive(folder / "pacs")
     config = folder / "node.toml"
-    config.write_text(
-        _SETTINGS.format(
-            receive_port=free_port(),
-            prefect_port=free_port(),
-            pacs_ae_title=archive.settings.ae_title,
-            pacs_port=archive.settings.port,
-        ),
-        encoding="utf-8",
+    settings = write_node_settings(
+        config,
+        {
+            "receive": {"port": free_port()},
+            "pacs": {"ae_title": archive.settings.ae_title, "port": archive.settings.port},
+            "prefect": {"api_url": f"http://127.0.0.1:{free_port()}/api"},
+        },
     )
     command = [sys.executable, "-m", "fewshot_node", "--config", str(config), "serve"]
     node = ProcessSpec("node", command, log=folder / "node.log")
     with Supervisor([archive.process, node]):
-        yield Site(folder, config, load_settings(config), archive)
+        yield Site(folder, config, settings, archive)
 
 
 def wait_until_up(site: Site) -> None:
@@ -89,14 +63,12 @@ def wait_until_up(site: Site) -> None:
     pacs = site.archive.settings
     _wait("the PACS", site.folder / "pacs", lambda: echo(pacs))
     _wait("the receiver", site.folder / "node.log", lambda: echo(site.scanner))
-    _wait("Prefect", site.folder / "node.log", lambda: _prefect_health(site.settings.prefect.api_url))
+    _wait("Prefect", site.folder / "node.log", lambda: _ask_prefect(site.settings.prefect.api_url))
 
 
-def _prefect_health(api_url: str) -> None:
-    try:
-        httpx.get(f"{api_url}/health", timeout=5.0).raise_for_status()
-    except httpx.HTTPError as error:
-        raise RetryableError(f"Prefect at {api_url} does not answer") from error
+def _ask_prefect(api_url: str) -> None:
+    if not answers(f"{api_url}/health"):
+        raise OrchestratorError(f"Prefect at {api_url} does not answer")
 
 
 def _wait(name: str, log: Path, probe: Callable[[], None]) -> None:

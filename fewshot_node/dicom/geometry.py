@@ -4,11 +4,13 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from fewshot_node.dicom.values import number, number_of_frames
 from fewshot_node.errors import GeometryError
 from fewshot_node.records import SourceFrame
 
@@ -79,7 +81,13 @@ def orientation_name(cosines: Sequence[float]) -> str:
 
 
 def plane_orientations(dataset: Dataset) -> Iterator[tuple[float, ...]]:
-    """Give each Image Orientation (Patient) that an image states, in the root or in its frames."""
+    """Give each Image Orientation (Patient) that an image states, in the root or in its frames.
+
+    Raises
+    ------
+    GeometryError
+        One of them is not numeric.
+    """
     groups = [dataset]
     for keyword in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         for item in dataset.get(keyword) or ():
@@ -87,7 +95,7 @@ def plane_orientations(dataset: Dataset) -> Iterator[tuple[float, ...]]:
     for group in groups:
         values = group.get("ImageOrientationPatient")
         if values is not None and len(values) == 6:
-            yield tuple(float(value) for value in values)
+            yield tuple(_finite(values, "ImageOrientationPatient", str(dataset.SOPInstanceUID)).tolist())
 
 
 def functional_group(dataset: Dataset, frame_index: int, keyword: str) -> Dataset | None:
@@ -109,8 +117,10 @@ def planes_of(dataset: Dataset, path: Path) -> tuple[Plane, ...]:
     ------
     GeometryError
         Position, orientation or pixel spacing is absent or makes no sense.
+    SeriesError
+        Number of Frames or the slice thickness is no number.
     """
-    frames = int(dataset.get("NumberOfFrames") or 1)
+    frames = number_of_frames(dataset)
     multi_frame = frames > 1 or "PerFrameFunctionalGroupsSequence" in dataset
     return tuple(_plane(dataset, path, index if multi_frame else None) for index in range(frames))
 
@@ -134,7 +144,7 @@ def _plane(dataset: Dataset, path: Path, frame_index: int | None) -> Plane:
         position_mm=position_mm,
         cosines=cosines,
         spacing_mm=(float(spacing[0]), float(spacing[1])),
-        thickness_mm=_thickness(measures),
+        thickness_mm=_thickness(measures, uid),
     )
 
 
@@ -146,8 +156,12 @@ def _numbers(dataset: Dataset, keyword: str, count: int, uid: str) -> Vector:
             "secondary captures cannot be processed; exclude them with a rule on sop_class or modality"
         )
         raise GeometryError(message)
+    return _finite(value, keyword, uid)
+
+
+def _finite(values: Sequence[Any], keyword: str, uid: str) -> Vector:
     try:
-        numbers = np.array([float(part) for part in value], dtype=np.float64)
+        numbers = np.array([float(value) for value in values], dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise GeometryError(f"instance {uid}: {keyword} is not numeric: export the series again") from error
     if not np.isfinite(numbers).all():
@@ -164,11 +178,11 @@ def _unit_cosines(values: Vector, uid: str) -> Vector:
     return np.concatenate([row / lengths[0], column / lengths[1]])
 
 
-def _thickness(measures: Dataset) -> float | None:
+def _thickness(measures: Dataset, uid: str) -> float | None:
     for keyword in ("SpacingBetweenSlices", "SliceThickness"):
-        value = measures.get(keyword)
-        if value is not None and str(value).strip() and abs(float(value)) > 0:
-            return abs(float(value))
+        thickness = abs(number(measures, keyword, 0.0, uid))
+        if thickness > 0:
+            return thickness
     return None
 
 

@@ -1,23 +1,21 @@
 """Headers of files: which of them are images of which series, and what a routing rule may look at."""
 
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
-from pydicom import config
 from pydicom.dataset import Dataset
 
 from fewshot_node.dicom.geometry import orientation_name, plane_orientations
+from fewshot_node.dicom.values import number, number_of_frames
 from fewshot_node.errors import NotDicomError, SeriesError
 from fewshot_node.uids import derive_uid
 
 logger = logging.getLogger(__name__)
-
-# pydicom's warnings about odd values quote them, and a quoted value may be a patient's name.
-config.settings.reading_validation_mode = config.IGNORE
 
 _DERIVED_SOP_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.66.4": "Segmentation",
@@ -87,14 +85,14 @@ def read_header(files: Sequence[Path]) -> SeriesHeader:
     NotDicomError
         A file is no DICOM file.
     SeriesError
-        The files hold no image, or images of several series.
+        The files hold no image, images of several series, or a header value that is no number.
     """
     headers = image_headers(files, tags=_ROUTING_TAGS)
-    first = min(headers, key=lambda header: _instance_number(header.dataset))
+    first = min(headers, key=lambda header: _place_in_series(header.dataset))
     names = {orientation_name(cosines) for header in headers for cosines in plane_orientations(header.dataset)}
     return SeriesHeader(
         dataset=_read(first.path, tags=None),
-        number_of_slices=sum(int(header.dataset.get("NumberOfFrames") or 1) for header in headers),
+        number_of_slices=sum(number_of_frames(header.dataset) for header in headers),
         orientation=names.pop() if len(names) == 1 else None,
         sop_class_uid=str(first.dataset.SOPClassUID),
     )
@@ -132,11 +130,6 @@ def image_headers(files: Sequence[Path], tags: list[str] | None = None) -> tuple
 def holds_images(files: Sequence[Path]) -> bool:
     """Tell whether there is an image among `files`; a series may hold reports or segmentations only."""
     return any(is_image(_read(path, _ROUTING_TAGS)) for path in files)
-
-
-def image_files(files: Sequence[Path]) -> tuple[Path, ...]:
-    """Return those of `files` that hold the images of the series, each instance once."""
-    return tuple(header.path for header in image_headers(files, tags=_ROUTING_TAGS))
 
 
 def series_in_folder(folder: Path) -> dict[str, tuple[Path, ...]]:
@@ -210,6 +203,10 @@ def _require_one_series(images: Iterable[ImageHeader], others: set[str]) -> None
         raise SeriesError(f"files of {len(series)} series ({', '.join(series)}): pass one series at a time")
 
 
-def _instance_number(dataset: Dataset) -> tuple[int, str]:
-    number = dataset.get("InstanceNumber")
-    return (int(number) if number is not None else 0, str(dataset.SOPInstanceUID))
+def _place_in_series(dataset: Dataset) -> tuple[float, str]:
+    """Return what images are sorted by; an unreadable Instance Number comes last, since it is only a label."""
+    uid = str(dataset.SOPInstanceUID)
+    try:
+        return number(dataset, "InstanceNumber", 0, uid), uid
+    except SeriesError:
+        return math.inf, uid

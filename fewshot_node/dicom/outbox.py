@@ -3,8 +3,6 @@
 A folder is written whole and renamed into place, so a retry after a crash sends the same bytes or none.
 """
 
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,8 @@ from fewshot_node.dicom.conformance import check_object
 from fewshot_node.dicom.seg import write_segmentation
 from fewshot_node.dicom.sr import write_report
 from fewshot_node.dicom.volume import read_sources
-from fewshot_node.errors import ConformanceError, DiskFullError
+from fewshot_node.disk import is_full, whole_folder
+from fewshot_node.errors import ConformanceError, DiskFullError, PermanentError
 from fewshot_node.records import Result, Volume
 from fewshot_node.uids import ResultUids
 
@@ -55,6 +54,8 @@ def write_result_files(
         An object must not leave; both are kept under ``<folder>.rejected`` for a look.
     DiskFullError
         The file system of the outbox is full.
+    PermanentError
+        The outbox cannot be written for another reason.
     """
     sources = read_sources(source_files, volume)
     segmentation = None
@@ -80,18 +81,12 @@ def write_result_files(
 
 
 def _write_folder(objects: dict[str, Dataset], folder: Path) -> None:
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        partial.mkdir(parents=True)
-        for name, dataset in objects.items():
-            with (partial / name).open("wb") as file:
-                dcmwrite(file, dataset, enforce_file_format=True)
-                file.flush()
-                os.fsync(file.fileno())
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        with whole_folder(folder, replace=True) as temporary:
+            for name, dataset in objects.items():
+                dcmwrite(temporary / name, dataset, enforce_file_format=True)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        message = f"results cannot be written to {folder} ({error.strerror}): free space there, then retry the series"
-        raise DiskFullError(message) from error
+        what = f"results cannot be written to {folder} ({error.strerror})"
+        if is_full(error):
+            raise DiskFullError(f"{what}: free space there, then retry the series") from error
+        raise PermanentError(f"{what}: let the node write there, then retry the series") from error

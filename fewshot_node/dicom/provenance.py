@@ -5,21 +5,26 @@ stand-ins: the sources' references and geometry without any identifier. Patient 
 copied afterwards, unchanged, from the real headers.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from datetime import date, datetime, time
+from typing import Any
 
 import highdicom as hd
 from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code as CodedValue
 from pydicom.uid import UID
 from pydicom.valuerep import DA, DT, TM, format_number_as_ds
 
 from fewshot_node.dicom.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from fewshot_node.dicom.values import number
 from fewshot_node.errors import SeriesError
 from fewshot_node.records import AlgorithmIdentity, Code, Result, Volume
+from fewshot_node.uids import ResultUids, digest_parts
 
 MANUFACTURER = "fewshot-node"
 MODEL_NAME = "fewshot-node"
@@ -51,6 +56,10 @@ _NO_DATE = datetime(1900, 1, 1)  # noqa: DTZ001  DICOM dates state no zone
 _UTF_8 = "ISO_IR 192"
 _LONGEST_LO = 64
 _SERIES_NUMBERS = 500
+_PIXEL_DATA = 0x7FE00010
+
+UNNAMED = "2.25.0"
+"""SOP Instance UID of an object that is not finished yet."""
 
 
 def coded(code: Code) -> CodedValue:
@@ -76,8 +85,15 @@ def tracking_identifier(result: Result, label_name: str) -> str:
 
 
 def series_number(source: Dataset, base: int) -> int:
-    """Return a series number far above the scanner's own, one range for each kind of result."""
-    return base + abs(int(source.get("SeriesNumber") or 0)) % _SERIES_NUMBERS
+    """Return a series number far above the scanner's own, one range for each kind of result.
+
+    It is only a label, so an unreadable number of the source counts as none.
+    """
+    try:
+        stated = number(source, "SeriesNumber", 0, str(source.SOPInstanceUID))
+    except SeriesError:
+        stated = 0
+    return base + abs(int(stated)) % _SERIES_NUMBERS
 
 
 def result_datetime(sources: Sequence[Dataset]) -> datetime:
@@ -207,8 +223,21 @@ def known_image_class(source: Dataset) -> Iterator[None]:
         raise SeriesError(message) from error
 
 
-def complete(dataset: hd.SOPClass, source: Dataset, moment: datetime, result: Result) -> None:
+def series_attributes(result: Result, uids: ResultUids) -> dict[str, Any]:
+    """Return what every result says of its making, as arguments of highdicom's constructors."""
+    return {
+        "instance_number": 1,
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": MODEL_NAME,
+        "software_versions": long_string(result.algorithm.version),
+        "device_serial_number": uids.device_observer(),
+        "contributing_equipment": [equipment(result.algorithm)],
+    }
+
+
+def complete(dataset: hd.SOPClass, sources: Sequence[Dataset], result: Result) -> None:
     """Give a result its patient, its study and its dates; leave nothing to the clock or to chance."""
+    source, moment = sources[0], result_datetime(sources)
     dataset.copy_patient_and_study_information(deepcopy(source))  # it shares elements
     dataset.StudyInstanceUID = source.StudyInstanceUID
     if not all(text.isascii() for text in _texts(result)):
@@ -223,6 +252,26 @@ def complete(dataset: hd.SOPClass, source: Dataset, moment: datetime, result: Re
         item.pop("ContributionDateTime", None)
     dataset.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     dataset.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+
+
+def name_by_content(dataset: hd.SOPClass, result: Result, derive: Callable[[str], str]) -> None:
+    """Give a finished object the SOP Instance UID that belongs to everything it says.
+
+    Patient, study, dates and references come from the sources' headers, which a site may correct while
+    pixels and UIDs stay; a PACS that keeps the object with the old ones must not take it for this one.
+    So the encoded object itself is digested; its pixels are the label map, which the result's digest covers.
+
+    Parameters
+    ----------
+    derive
+        Method of `ResultUids` that makes the UID from a digest.
+    """
+    dataset.SOPInstanceUID = UNNAMED
+    encoded = DicomBytesIO()
+    encoded.is_little_endian, encoded.is_implicit_VR = True, False
+    write_dataset(encoded, dataset[:_PIXEL_DATA])
+    uid = UID(derive(digest_parts((result.content_digest().encode(), encoded.getvalue()))))
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
 
 
 def _texts(result: Result) -> Iterator[str]:

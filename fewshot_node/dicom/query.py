@@ -9,12 +9,18 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     UID,
+    Comprehensive3DSRStorage,
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
+    MRImageStorage,
     RLELossless,
+    SegmentationStorage,
 )
 from pynetdicom import build_context, evt
 
@@ -31,6 +37,14 @@ _RETRIEVED = [
     JPEGLSLossless,
     JPEGLosslessSV1,
     RLELossless,
+]
+_USUAL = [
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    MRImageStorage,
+    EnhancedMRImageStorage,
+    SegmentationStorage,
+    Comprehensive3DSRStorage,
 ]
 
 
@@ -82,9 +96,11 @@ def list_series(study_instance_uid: str, pacs: PacsSettings) -> tuple[RemoteSeri
     """
     query = _query("SERIES", StudyInstanceUID=study_instance_uid, SeriesInstanceUID="")
     query.Modality = query.SeriesDescription = ""
+    # Some archives answer once for each instance.
+    found = {str(item.SeriesInstanceUID): item for item in _find(query, pacs)}
     return tuple(
-        RemoteSeries(str(item.SeriesInstanceUID), str(item.get("Modality", "")), str(item.get("SeriesDescription", "")))
-        for item in _find(query, pacs)
+        RemoteSeries(uid, str(item.get("Modality", "")), str(item.get("SeriesDescription", "")))
+        for uid, item in found.items()
     )
 
 
@@ -99,7 +115,8 @@ def fetch_series(study_instance_uid: str, series_instance_uid: str, pacs: PacsSe
     listed = _images(study_instance_uid, series_instance_uid, pacs)
     if not listed:
         raise DeliveryError(f"{peer_name(pacs)} lists no series {series_instance_uid}: check the UID")
-    sop_classes = sorted({str(item.SOPClassUID) for item in listed if item.get("SOPClassUID")})
+    # An archive need not list SOP classes (they are optional keys): then what we make and read is asked for.
+    sop_classes = sorted({str(item.SOPClassUID) for item in listed if item.get("SOPClassUID")}) or _USUAL
     received: dict[str, Dataset] = {}
 
     def keep(event: evt.Event) -> int:

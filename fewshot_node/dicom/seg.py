@@ -40,37 +40,34 @@ def write_segmentation(result: Result, volume: Volume, sources: Sequence[Dataset
     SeriesError
         The sources are of an image class that cannot be referred to.
     """
-    findings = segments(result)
-    label_map = _numbered(result, findings, volume)
-    moment = provenance.result_datetime(sources)
-    images = provenance.stand_ins(sources, volume)
-    pixels, positions = _frames(label_map, volume)
     with provenance.known_image_class(sources[0]):
-        segmentation = hd.seg.Segmentation(
-            source_images=images,
-            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=[
-                _describe_segment(number, finding, result, uids) for number, finding in enumerate(findings, 1)
-            ],
-            series_instance_uid=uids.segmentation_series(),
-            series_number=provenance.series_number(sources[0], _SERIES_NUMBER_BASE),
-            sop_instance_uid=uids.segmentation_instance(result.content_digest()),
-            instance_number=1,
-            manufacturer=provenance.MANUFACTURER,
-            manufacturer_model_name=provenance.MODEL_NAME,
-            software_versions=provenance.long_string(result.algorithm.version),
-            device_serial_number=uids.device_observer(),
-            content_label="AI_SEGMENTATION",
-            content_description=provenance.describe(result, "segmentation"),
-            series_description=provenance.describe(result, "segmentation"),
-            contributing_equipment=[provenance.equipment(result.algorithm)],
-            pixel_array=pixels,
-            plane_positions=positions,
-            omit_empty_frames=positions is None,
-        )
-        provenance.complete(segmentation, sources[0], moment, result)
+        segmentation = _segmentation(result, volume, sources, uids)
+        provenance.complete(segmentation, sources, result)
     _set_dimension_organization(segmentation, uids.dimension_organization())
+    provenance.name_by_content(segmentation, result, uids.segmentation_instance)
     return segmentation
+
+
+def _segmentation(result: Result, volume: Volume, sources: Sequence[Dataset], uids: ResultUids) -> hd.seg.Segmentation:
+    findings = segments(result)
+    pixels, positions = _frames(_numbered(result, findings, volume), volume)
+    return hd.seg.Segmentation(
+        source_images=provenance.stand_ins(sources, volume),
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=[
+            _describe_segment(number, finding, result, uids) for number, finding in enumerate(findings, 1)
+        ],
+        series_instance_uid=uids.segmentation_series(),
+        series_number=provenance.series_number(sources[0], _SERIES_NUMBER_BASE),
+        sop_instance_uid=provenance.UNNAMED,
+        content_label="AI_SEGMENTATION",
+        content_description=provenance.describe(result, "segmentation"),
+        series_description=provenance.describe(result, "segmentation"),
+        pixel_array=pixels,
+        plane_positions=positions,
+        omit_empty_frames=positions is None,
+        **provenance.series_attributes(result, uids),
+    )
 
 
 def segments(result: Result) -> tuple[StructureFinding, ...]:

@@ -9,7 +9,6 @@
 All three lie on one file system, so that a rename is atomic.
 """
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -25,9 +24,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fewshot_node.dicom.identity import InstanceIdentity, is_uid, read_file_meta, read_identity
+from fewshot_node.disk import is_full, make_folder, sync
 from fewshot_node.errors import ConfigurationError, DiskFullError, NotDicomError, RefusedError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 _CHUNK_BYTES = 2**20
 
 
@@ -77,7 +76,7 @@ class Spool:
         self._placing = threading.Lock()
         try:
             for folder in (self._incoming, self._series, self._conflicts):
-                folder.mkdir(parents=True, exist_ok=True)
+                make_folder(folder)
         except OSError as error:
             message = f"spool {root} cannot be made ({error.strerror}): choose a writable `home`"
             raise ConfigurationError(message) from error
@@ -127,7 +126,7 @@ class Spool:
         try:
             yield
         except OSError as error:
-            if error.errno in _FULL:
+            if is_full(error):
                 raise DiskFullError(f"spool {self.root}: no space left; free some or move `home`") from error
             message = f"spool {self.root} cannot be written ({error.strerror}): check the disk"
             raise RefusedError(message) from error
@@ -156,9 +155,10 @@ class Spool:
                 if not stored_before:
                     _move(incoming, target)
             if not stored_before:
-                _sync_folder(folder)
+                sync(folder)
                 return Placement.STORED
             if _same_dataset(incoming, dataset_offset, target):
+                sync(folder)  # the first one's sync may have failed, or not be done yet
                 return Placement.IDENTICAL
             self._keep_aside(incoming, dataset_offset, target)
             return Placement.CONFLICT
@@ -207,7 +207,7 @@ class Spool:
         folder = self._conflicts / target.parent.name
         name = f"{target.stem}.{_digest(incoming, dataset_offset)[:16]}.dcm"
         _move(incoming, folder / name)
-        _sync_folder(folder)
+        sync(folder)
 
 
 def _checked(uid: str) -> str:
@@ -217,18 +217,8 @@ def _checked(uid: str) -> str:
 
 
 def _move(source: Path, target: Path) -> None:
-    if not target.parent.exists():
-        target.parent.mkdir(exist_ok=True)
-        _sync_folder(target.parent.parent)
+    make_folder(target.parent)
     source.replace(target)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _same_dataset(incoming: Path, dataset_offset: int, stored: Path) -> bool:

@@ -88,29 +88,29 @@ def write_report(
     SeriesError
         The sources are of an image class that cannot be referred to.
     """
-    moment = provenance.result_datetime(sources)
-    images = provenance.stand_ins(sources, volume)
-    evidence = images if segmentation is None else [*images, _reference(segmentation)]
     with provenance.known_image_class(sources[0]):
-        report = Comprehensive3DSR(
-            evidence=evidence,
-            content=_content(result, volume, images, uids, segmentation)[0],
-            series_instance_uid=uids.report_series(),
-            series_number=provenance.series_number(sources[0], _SERIES_NUMBER_BASE),
-            sop_instance_uid=uids.report_instance(result.content_digest()),
-            instance_number=1,
-            manufacturer=provenance.MANUFACTURER,
-            manufacturer_model_name=provenance.MODEL_NAME,
-            software_versions=provenance.long_string(result.algorithm.version),
-            device_serial_number=uids.device_observer(),
-            is_complete=True,
-            is_final=False,
-            is_verified=False,
-            series_description=provenance.describe(result, "report"),
-            contributing_equipment=[provenance.equipment(result.algorithm)],
-        )
-        provenance.complete(report, sources[0], moment, result)
+        report = _document(result, volume, sources, uids, segmentation)
+        provenance.complete(report, sources, result)
+    provenance.name_by_content(report, result, uids.report_instance)
     return report
+
+
+def _document(
+    result: Result, volume: Volume, sources: Sequence[Dataset], uids: ResultUids, segmentation: Dataset | None
+) -> Comprehensive3DSR:
+    images = provenance.stand_ins(sources, volume)
+    return Comprehensive3DSR(
+        evidence=images if segmentation is None else [*images, _reference(segmentation)],
+        content=_content(result, volume, images, uids, segmentation)[0],
+        series_instance_uid=uids.report_series(),
+        series_number=provenance.series_number(sources[0], _SERIES_NUMBER_BASE),
+        sop_instance_uid=provenance.UNNAMED,
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+        series_description=provenance.describe(result, "report"),
+        **provenance.series_attributes(result, uids),
+    )
 
 
 def _reference(segmentation: Dataset) -> Dataset:

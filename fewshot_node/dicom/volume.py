@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from fewshot_node.dicom.geometry import arrange, planes_of
 from fewshot_node.dicom.headers import ImageHeader, image_headers
 from fewshot_node.dicom.pixels import read_planes
+from fewshot_node.dicom.values import number, number_of_frames
 from fewshot_node.errors import GeometryError, SeriesError
 from fewshot_node.records import Volume
 from fewshot_node.uids import fallback_frame_of_reference
@@ -29,7 +30,7 @@ def read_volume(files: Sequence[Path]) -> Volume:
     NotDicomError
         A file is no DICOM file.
     SeriesError
-        No image, colour images, or images of several series.
+        No image, colour images, images of several series, or a header value that is no number.
     GeometryError
         Mixed, irregular or absent geometry, missing or repeated slices.
     PixelDataError
@@ -79,7 +80,9 @@ def _parts(header: ImageHeader) -> tuple[Dataset, Path]:
 
 def _require_grayscale(headers: Sequence[ImageHeader], series_uid: str) -> None:
     kinds = {str(header.dataset.get("PhotometricInterpretation", "")) for header in headers}
-    samples = {int(header.dataset.get("SamplesPerPixel") or 1) for header in headers}
+    samples = {
+        number(header.dataset, "SamplesPerPixel", 1, str(header.dataset.SOPInstanceUID)) or 1 for header in headers
+    }
     if samples != {1} or not kinds <= _GRAYSCALE:
         message = (
             f"series {series_uid}: colour images ({', '.join(sorted(kinds))}) cannot be processed: "
@@ -92,7 +95,7 @@ def _require_grayscale(headers: Sequence[ImageHeader], series_uid: str) -> None:
 
 
 def _require_one_multi_frame(headers: Sequence[ImageHeader], series_uid: str) -> None:
-    frames = [int(header.dataset.get("NumberOfFrames") or 1) for header in headers]
+    frames = [number_of_frames(header.dataset) for header in headers]
     if len(headers) > 1 and max(frames) > 1:
         message = (
             f"series {series_uid} has {len(headers)} instances, some of several frames: "

@@ -96,8 +96,8 @@ def _require_examples(definition: TaskDefinition, templates: Sequence[Template])
     missing = [f"{label.value}={label.name}" for label in definition.labels if label.value not in shown]
     if missing:
         raise TemplateError(
-            f"task {definition.name}: no template shows {', '.join(missing)}: add a template that does, "
-            "or remove the label"
+            f"task {definition.name}: no template shows {', '.join(missing)}: add a template that does "
+            "(template add), or give the task only the other labels (task change)"
         )
 
 

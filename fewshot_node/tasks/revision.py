@@ -7,8 +7,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from fewshot_node.disk import whole_folder
 from fewshot_node.errors import TaskError
-from fewshot_node.tasks.storage import folder_digests, read_json, whole_folder, write_json
+from fewshot_node.tasks.storage import folder_digests, read_json, write_json
 from fewshot_node.tasks.task import PublishedTask, definition_from_data
 from fewshot_node.uids import digest_parts
 from fewshot_node.vision.adapters import load_adapter

@@ -8,9 +8,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from fewshot_node.disk import whole_file
 from fewshot_node.errors import TaskError
 from fewshot_node.tasks.points import LandmarkPoint
-from fewshot_node.tasks.storage import read_json, whole_file, write_json
+from fewshot_node.tasks.storage import read_json, write_json
 from fewshot_node.tasks.templates import Template
 
 _ARRAYS = ("array", "label_map", "intensity_sample")

@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 from orthanc_api_client import OrthancApiClient
 
-from fewshot_node.config import NodeSettings, WorkerSettings, load_settings
+from fewshot_node.config import PacsSettings, WorkerSettings
 from fewshot_node.demo.cases import Lesson, phantom_lessons
 from fewshot_node.demo.teach import teach
 from fewshot_node.models import Models, load_models
+from fewshot_node.supervise import answers
 from fewshot_node.tasks.registry import Registry
-from tests.chain.running_node import SETTINGS, RunningNode, wait_for
+from tests.chain.running_node import RunningNode, wait_for, write_settings
 
 
 @pytest.fixture(scope="session")
@@ -50,31 +50,19 @@ def node(
     """A running node; it ends with the session and leaves no process behind."""
     folder = tmp_path_factory.mktemp("node")
     config = folder / "node.toml"
-    config.write_text(
-        SETTINGS.format(
-            receive_port=free_port(),
-            prefect_port=free_port(),
-            pacs_aet=orthanc.aet,
-            pacs_port=orthanc.dicom_port,
-        )
-    )
-    settings = load_settings(config)
+    pacs = PacsSettings(ae_title=orthanc.aet, port=orthanc.dicom_port)
+    settings = write_settings(config, pacs, free_port(), free_port())
     shutil.copytree(taught, settings.tasks)
     command = [sys.executable, "-m", "fewshot_node", "--config", str(config), "serve"]
     with (folder / "node.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     running = RunningNode(folder, settings, OrthancApiClient(orthanc.url), require_tool("storescu"), process)
-    wait_for(lambda: _prefect_answers(settings) and "models loaded" in running.log, "the node to start")
+    wait_for(
+        lambda: answers(f"{settings.prefect.api_url}/health") and "models loaded" in running.log, "the node to start"
+    )
     yield running
     children = psutil.Process(process.pid).children(recursive=True)
     process.terminate()
     process.wait(30)
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive, f"left behind: {alive}"
-
-
-def _prefect_answers(settings: NodeSettings) -> bool:
-    try:
-        return httpx.get(f"{settings.prefect.api_url}/health", timeout=2).is_success
-    except httpx.HTTPError:
-        return False

@@ -14,34 +14,19 @@ from orthanc_api_client import OrthancApiClient
 from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, RLELossless
 
-from fewshot_node.config import NodeSettings
+from fewshot_node.config import NodeSettings, PacsSettings
+from fewshot_node.demo.deployment import write_node_settings
 from fewshot_node.dicom.ledger import Ledger, SeriesEntry
 
 WAIT_S = 150.0
 
-SETTINGS = """\
-home = "home"
-[receive]
-host = "127.0.0.1"
-port = {receive_port}
-calling_ae_titles = ["STORESCU", "SCANNER"]
-quiet_period_s = 1.0
-min_free_mb = 1
-[pacs]
-ae_title = "{pacs_aet}"
-port = {pacs_port}
-timeout_s = 5
-attempts = 2
-backoff_s = 0.1
-[prefect]
-api_url = "http://127.0.0.1:{prefect_port}/api"
-poll_s = 0.3
-stalled_after_s = 10
-[worker]
-threads = 1
-lease_s = 3
-"""
-
+QUICK = {
+    "receive": {"calling_ae_titles": ["STORESCU", "SCANNER"], "quiet_period_s": 1.0, "min_free_mb": 1},
+    "pacs": {"timeout_s": 5.0, "attempts": 2, "backoff_s": 0.1},
+    "prefect": {"poll_s": 0.3, "stalled_after_s": 10.0},
+    "worker": {"threads": 1, "lease_s": 3.0},
+}
+"""What a test's node has otherwise than the demonstration's: it gives up and starts again sooner."""
 
 PROPOSALS = {JPEG2000Lossless: ["-xv"], RLELossless: ["-xr"], JPEGLosslessSV1: ["-xs"]}
 """How dcmtk's storescu is told to propose a compressed transfer syntax."""
@@ -116,3 +101,14 @@ class RunningNode:
         question = {"Level": "Instance", "Query": query, "Expand": True}
         found = self.orthanc.post("tools/find", json=question).json()
         return sorted(instance["MainDicomTags"]["SOPInstanceUID"] for instance in found)
+
+
+def write_settings(path: Path, pacs: PacsSettings, receive_port: int, prefect_port: int) -> NodeSettings:
+    """The demonstration's settings, made quick, for a node on these ports."""
+    changes = {
+        "receive": {**QUICK["receive"], "port": receive_port},
+        "pacs": {**QUICK["pacs"], "ae_title": pacs.ae_title, "port": pacs.port},
+        "prefect": {**QUICK["prefect"], "api_url": f"http://127.0.0.1:{prefect_port}/api"},
+        "worker": QUICK["worker"],
+    }
+    return write_node_settings(path, changes)

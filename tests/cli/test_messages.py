@@ -1,18 +1,30 @@
 """Every refusal says what is wrong, names the thing, and tells the remedy."""
 
+import errno
+import json
 import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
-from fewshot_node.config import WorkerSettings
+from fewshot_node.cli.trouble import describe_os_error
+from fewshot_node.config import NodeSettings, PrefectSettings, ReceiveSettings, WorkerSettings, load_settings
+from fewshot_node.dicom.receive import Receiver
 from fewshot_node.errors import CheckpointError
 from fewshot_node.evaluation.phantom_series import PhantomSeries, write_labels_nifti, write_series
 from fewshot_node.evaluation.phantoms import Phantom, PhantomSettings, torso_ct
 from fewshot_node.models import load_models
+from fewshot_node.node import open_node
+from fewshot_node.selftest import checks
 from tests.cli.conftest import Printed
 
 Run = Callable[..., Printed]
@@ -103,12 +115,11 @@ def test_a_folder_without_dicom(run: Run, organs: str, tmp_path: Path) -> None:
     assert (printed.status, "is no folder" in printed.error) == (1, True)
 
 
-def test_a_folder_of_two_series(run: Run, phantom: Phantom, organs: str, tmp_path: Path) -> None:
+def test_a_folder_of_two_series(run: Run, phantom: Phantom, tmp_path: Path) -> None:
     for salt in ("one", "two"):
         write_series(phantom, tmp_path / "both" / salt, patient_index=5, salt=salt)
-    printed = run("run", tmp_path / "both", "--task", organs, "--out", tmp_path / "out")
-    assert printed.status == 1
-    assert "holds 2 series" in printed.error or "not been published" in printed.error or "no published" in printed.error
+    printed = run("route", "explain", tmp_path / "both")
+    assert (printed.status, "holds 2 series" in printed.error) == (1, True)
 
 
 def test_labels_on_another_grid(run: Run, organs: str, series: PhantomSeries, tmp_path: Path) -> None:
@@ -139,7 +150,7 @@ def test_a_label_file_that_is_none(run: Run, organs: str, series: PhantomSeries,
     assert (printed.status, "labels.nii.gz" in printed.error) == (1, True)
 
 
-def test_route_explain_prints_every_rule(run: Run, organs: str, series: PhantomSeries) -> None:
+def test_route_explain_without_a_published_task_says_so(run: Run, organs: str, series: PhantomSeries) -> None:
     assert "no task is published" in run("route", "explain", series.folder).out
 
 
@@ -172,7 +183,110 @@ def test_a_series_that_nobody_sent(run: Run) -> None:
     assert "no series" in run("series", "list").out
     for command in ("show", "retry", "close"):
         printed = run("series", command, "1.2.3")
-        assert (printed.status, "1.2.3" in printed.error) == (1, True)
+        assert (printed.status, "series 1.2.3 is not in the ledger" in printed.error) == (1, True)
+
+
+def test_retry_wants_either_a_series_or_a_state(run: Run) -> None:
+    for arguments in ((), ("1.2.3", "--state", "failed"), ("--state", "complete")):
+        assert run("series", "retry", *arguments).status == 2
+    assert "no series is failed" in run("series", "retry", "--state", "failed").out
+
+
+def test_a_home_that_cannot_be_made(run: Run, home: Path) -> None:
+    home.write_text(f'home = "{home}/inside-a-file"\n')
+    for command in (("series", "list"), ("task", "add", "t", "--label", "1=Liver")):
+        printed = run(*command)
+        assert printed.status == 1
+        assert f"{home}/inside-a-file" in printed.error
+        assert "`home`" in printed.error
+        assert "Traceback" not in printed.error
+
+
+@pytest.mark.parametrize(
+    ("error", "texts"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/srv/node/tasks"), ("/srv/node/tasks", "give this user")),
+        (OSError(errno.EROFS, "Read-only file system", "/srv/node"), ("/srv/node: Read-only", "set `home`")),
+        (OSError(errno.ENOSPC, "No space left on device"), ("/home/of/node: No space", "free space there")),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "/a/b"), ("/a/b: No such", "check that path")),
+        (TimeoutError("timed out"), ("timed out", "--verbose")),
+    ],
+)
+def test_what_the_file_system_refuses_has_a_remedy(error: OSError, texts: tuple[str, ...]) -> None:
+    message = describe_os_error(error, Path("/home/of/node"))
+    for text in texts:
+        assert text in message
+
+
+def test_weights_that_do_not_fit_on_the_disk(
+    run: Run, organs: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("fewshot_node.tasks.registry.Registry.publish", full)
+    printed = run("task", "publish", organs)
+    assert printed.status == 1
+    assert f"{home.parent}/home: No space left on device: free space there" in printed.error
+
+
+@pytest.mark.parametrize("text", ["BodyPart Examined in [x, y, z]", "Study Description=~/[a-z]+/", "a[/x]b :smile:"])
+def test_what_looks_like_markup_is_printed_as_it_is(run: Run, text: str) -> None:
+    printed = run("task", "add", "t", "--label", "1=Liver", "--rule", f"{text} ?")
+    assert printed.status == 1
+    assert text in printed.error
+
+
+def test_a_path_that_looks_like_markup(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "[red]" / "[" / "x]"
+    printed = run("route", "explain", folder)
+    assert (printed.status, str(folder) in printed.error) == (1, True)
+    assert "[red]" in run("task", "fit", "[red][/x]").error
+
+
+def test_a_task_is_changed_and_says_so(run: Run, organs: str) -> None:
+    changed = run("task", "change", organs, "--rule", "SeriesDescription=~/[a-z]+/", "--description", "[/x] of [y]")
+    assert "fit and publish it again" in changed.out
+    shown = run("task", "show", organs).out
+    assert "SeriesDescription=~/[a-z]+/" in shown
+    assert "[/x] of [y]" in shown
+    assert "Modality=CT" not in shown
+    assert "Liver" in shown
+    run("task", "change", organs, "--label", "1=Spleen", "--adapter", "basic", "--refine", "sam", "--rule", "")
+    shown = run("task", "show", organs).out
+    for text in ("Spleen", "adapter  basic", "refine   sam", "rule     none", "[/x] of [y]"):
+        assert text in shown
+    assert "Liver" not in shown
+
+
+def test_a_change_of_nothing_and_a_task_that_exists(run: Run, organs: str) -> None:
+    assert run("task", "change", organs).status == 2
+    assert "task change" in run("task", "add", organs, "--label", "1=Liver").error
+
+
+def test_templates_are_listed_and_removed(
+    run: Run, organs: str, series: PhantomSeries, phantom: Phantom, tmp_path: Path
+) -> None:
+    labels = tmp_path / "labels.nii.gz"
+    write_labels_nifti(phantom, labels)
+    add = ("template", "add", organs, "--series", series.folder, "--labels", labels, "--ignore-others")
+    assert run(*add, "--name", "first").status == 0
+    assert "template remove" in run(*add, "--name", "first").error
+    listed = run("template", "list", organs).out
+    for text in ("first", "CT", "Liver", series.series_instance_uid):
+        assert text in listed
+    assert "template remove" in run("task", "change", organs, "--label", "2=Spleen").error
+    assert "is removed" in run("template", "remove", organs, "first").out
+    assert "has no template" in run("template", "list", organs).out
+    again = run("template", "remove", organs, "first")
+    assert (again.status, "first" in again.error) == (1, True)
+
+
+def test_the_command_line_starts_without_torch_and_prefect() -> None:
+    heavy = ("torch", "transformers", "prefect")
+    program = f"import sys, fewshot_node.cli.main; print([name for name in {heavy} if name in sys.modules])"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert (ended.stdout.strip(), ended.stderr) == ("[]", "")
 
 
 def test_a_checkpoint_folder_that_is_none(tmp_path: Path) -> None:
@@ -182,11 +296,70 @@ def test_a_checkpoint_folder_that_is_none(tmp_path: Path) -> None:
         load_models(WorkerSettings(sam=str(tmp_path)))
 
 
+def test_a_worker_with_a_wrong_encoder_is_not_to_be_restarted(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_worker() -> None:
+        load_models(load_settings(home).worker)
+
+    monkeypatch.setattr("fewshot_node.cli.serve.use_prefect", lambda *_: None)
+    monkeypatch.setitem(sys.modules, "flows.worker", SimpleNamespace(run_worker=run_worker))
+    home.write_text(home.read_text() + f'[worker]\nencoder = "{home.parent}"\n')
+    printed = run("worker")
+    assert (printed.status, str(home.parent) in printed.error) == (78, True)
+
+
+def test_doctor_asks_the_receiver_and_for_workers(home: Path, tmp_path: Path) -> None:
+    workers: list[dict[str, str]] = []
+    asked: list[str] = []
+
+    class Prefect(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            asked.append(self.path)
+            body = json.dumps(workers).encode()
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = answer  # noqa: N815  the names that http.server looks for
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    receive = ReceiveSettings(host="127.0.0.1", port=0, calling_ae_titles=("CT1", "CT2"))
+    node = open_node(NodeSettings(home=tmp_path / "home", receive=receive))
+    with (
+        Receiver(receive, node.spool, node.ledger) as receiver,
+        HTTPServer(("127.0.0.1", 0), Prefect) as server,
+    ):
+        serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        serving.start()
+        settings = NodeSettings(
+            home=tmp_path / "home",
+            receive=receive.model_copy(update={"port": receiver.port}),
+            pacs=load_settings(home).pacs,
+            prefect=PrefectSettings(api_url=f"http://127.0.0.1:{server.server_port}/api"),
+        )
+        before = {finding.name: finding for finding in checks(settings, loop=False)}
+        workers.append({"identifier": "one"})
+        after = {finding.name: finding for finding in checks(settings, loop=False)}
+        server.shutdown()
+        serving.join()
+    assert before["receiver"].detail == f"FEWSHOT at 127.0.0.1:{receiver.port} answers CT1"
+    assert before["worker"].problem == "no worker is subscribed: start `fewshot-node worker`"
+    assert after["worker"].detail == "1 subscribed"
+    assert "/api/task_workers/filter" in asked
+
+
 def test_doctor_names_what_is_wrong_and_goes_on(run: Run, home: Path) -> None:
     home.write_text(home.read_text() + f'[worker]\nencoder = "{home.parent}"\n')
     printed = run("doctor")
     assert printed.status == 1
     assert "FAIL models" in printed.out
+    assert "FAIL receiver" in printed.out
     assert "FAIL Prefect" in printed.out
+    assert "worker:" not in printed.out
     assert "FAIL PACS" in printed.out
     assert "ok   home" in printed.out

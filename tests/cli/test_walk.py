@@ -94,9 +94,15 @@ def test_an_operator_sees_how_a_series_ended_and_starts_it_again(run: Run, ended
     for text in ("from      CT1, 1 instances", "liver revision 3: delivered", "2.25.1", "encode 1.2 s", "came twice"):
         assert text in shown
     assert "queued again" in run("series", "retry", ended).out
+    assert "warning   2026-01-02 00:00:00 instance 1.2.3.4 came twice" in shown
     assert "complete" in run("series", "list").out
     refused = run("series", "retry", ended)
     assert (refused.status, "has not ended yet" in refused.error) == (1, True)
+
+
+def test_an_operator_starts_all_failed_series_again(run: Run, ended: str) -> None:
+    assert f"{ended}@1 is queued again" in run("series", "retry", "--state", "failed").out
+    assert "no series" in run("series", "list", "--state", "failed").out
 
 
 def test_an_operator_closes_a_series_early(run: Run, home: Path) -> None:
@@ -104,4 +110,5 @@ def test_an_operator_closes_a_series_early(run: Run, home: Path) -> None:
     settings.home.mkdir()
     Ledger(settings.ledger_url).note_instance("1.2.9", "1.2", "CT1", 100, datetime(2026, 1, 2, tzinfo=UTC))
     assert "1.2.9@1 is complete" in run("series", "close", "1.2.9").out
-    assert run("series", "close", "1.2.9").status == 1
+    refused = run("series", "close", "1.2.9")
+    assert (refused.status, "is not being received" in refused.error) == (1, True)

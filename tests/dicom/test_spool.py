@@ -196,6 +196,40 @@ def test_a_failing_disk_is_a_refusal(
     assert type(caught.value) is kind
 
 
+def test_a_resend_after_a_failed_sync_is_durable_before_it_is_answered(
+    spool: Spool, put: Put, make_instance: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(1)
+    folder = spool.series_files(make_instance().SeriesInstanceUID)[0].parent
+    works = os.fsync
+
+    def fail_on_the_series(descriptor: int) -> None:
+        if os.path.samestat(os.fstat(descriptor), folder.stat()):
+            raise OSError(errno.EIO, "as the kernel says")
+        works(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail_on_the_series)
+        for _ in range(2):  # the file is there after the first time, but nothing has made that durable
+            with pytest.raises(RefusedError, match="as the kernel says"):
+                put(2)
+    assert put(2) is Placement.IDENTICAL
+
+
+def test_the_folders_of_a_new_spool_are_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = []
+    works = os.fsync
+
+    def record(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        works(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    root = tmp_path / "home" / "spool"
+    Spool(root)
+    assert {path.stat().st_ino for path in (tmp_path, tmp_path / "home", root)} <= set(synced)
+
+
 @pytest.mark.parametrize("meta", [b"", b"DICM", bytes(128) + b"DICM", bytes(128) + b"DICM" + b"\xff" * 40])
 def test_a_file_without_file_meta_is_not_a_stored_one(tmp_path: Path, meta: bytes) -> None:
     path = tmp_path / "broken.dcm"

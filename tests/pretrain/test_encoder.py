@@ -136,7 +136,7 @@ def test_the_score_is_one_for_features_that_are_labels_and_low_for_noise() -> No
 def test_the_command_hands_its_options_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Path, Path, PretrainSettings]] = []
     monkeypatch.setattr(
-        "fewshot_node.cli.pretrain.pretrain_encoder",
+        "fewshot_node.pretrain.encoder.pretrain_encoder",
         lambda out, work, settings: calls.append((out, work, settings)),
     )
     arguments = [

@@ -28,15 +28,15 @@ def test_a_label_without_a_held_out_pixel_is_left_alone():
 
 
 def test_the_peak_threshold_lies_half_way():
-    threshold, spread = peak_threshold([4.5, 5.5, -2.0, -4.0], [True, True, False, False])
-    assert threshold == pytest.approx(1.0)
-    assert spread == pytest.approx(2.0)
+    threshold, spread = peak_threshold([4.5, 5.5, -4.0, -6.0], [True, True, False, False])
+    assert threshold == pytest.approx(0.0)
+    assert spread == pytest.approx(2.5)
 
 
 def test_without_negative_slices_only_the_clearly_unlike_is_absent():
     threshold, spread = peak_threshold([4.0, 6.0], [True, True])
-    assert threshold == pytest.approx(3.0)
-    assert spread == pytest.approx(1.0)
+    assert threshold == pytest.approx(2.0)
+    assert spread == pytest.approx(1.5)
 
 
 @pytest.mark.parametrize(("peaks", "shown"), [([], []), ([1.0], [False])])

@@ -9,7 +9,9 @@ _OFFSETS = np.linspace(-4, 4, 33)
 _OFFSET_COST = 0.002
 _ROUNDS = 2
 _DEFAULT_PEAK = (0.0, 1.0)
-_LEAST_DEVIATION = 0.5
+_LEAST_DEVIATION = 1.0
+# The head has seen the slices that are held out from the references, so their peaks are on the high side.
+_DEVIATIONS = 3.0
 
 FloatMap = NDArray[np.float32]
 
@@ -77,7 +79,7 @@ def peak_threshold(peaks: Sequence[float], shown: Sequence[bool]) -> tuple[float
     Returns
     -------
     tuple
-        Half way between the mean peak with the label and the mean one without, but never less than two
+        Half way between the mean peak with the label and the mean one without, but at least three
         deviations below the mean peak with the label: where the templates cannot tell, or show no negative
         slice, only what is clearly unlike them is absent.
     """
@@ -88,5 +90,5 @@ def peak_threshold(peaks: Sequence[float], shown: Sequence[bool]) -> tuple[float
     present = float(np.mean(with_label))
     deviation = max(float(np.std(with_label)), _LEAST_DEVIATION)
     between = (present + float(np.mean(without))) / 2 if without else present
-    threshold = min(between, present - 2 * deviation)
+    threshold = min(between, present - _DEVIATIONS * deviation)
     return threshold, (present - threshold) / 2

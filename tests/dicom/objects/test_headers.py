@@ -1,16 +1,21 @@
 """What routing sees of a series, and which files belong to it."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pydicom
 import pytest
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
 from fewshot_node.dicom.geometry import orientation_name
-from fewshot_node.dicom.headers import image_files, read_header, series_in_folder
+from fewshot_node.dicom.headers import image_headers, read_header, series_in_folder
 from fewshot_node.dicom.seg import write_segmentation
+from fewshot_node.dicom.volume import read_volume
 from fewshot_node.errors import NotDicomError, SeriesError
 
 Write = Callable[..., list[Path]]
@@ -60,7 +65,7 @@ def test_results_beside_the_images_are_left_out(
     segmentation = write_segmentation(case.result, case.volume, case.sources, case.uids)
     path = save(segmentation, "series/seg.dcm")
     assert read_header([*case.files, path]).number_of_slices == 6
-    assert set(image_files([*case.files, path])) == set(case.files)
+    assert {header.path for header in image_headers([*case.files, path])} == set(case.files)
     with pytest.raises(SeriesError, match="only Segmentation Storage"):
         read_header([path])
 
@@ -132,3 +137,51 @@ def test_blanked_uids_without_frame_of_reference_are_refused(write_series: Write
     files = write_series(spec, frame_of_reference=False, changes={"SeriesInstanceUID": ""})
     with pytest.raises(SeriesError, match="neither SeriesInstanceUID nor Frame of Reference"):
         read_header(files)
+
+
+def _make_odd(path: Path, keyword: str, text: bytes) -> str:
+    """Write a value that pydicom would not; return the instance's UID."""
+    dataset = pydicom.dcmread(path)
+    tag = Tag(keyword)
+    dataset[tag] = RawDataElement(tag, dictionary_VR(tag), len(text), text, 0, False, True)
+    dataset.save_as(path)
+    return str(dataset.SOPInstanceUID)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "text"),
+    [
+        ("NumberOfFrames", b"x "),
+        ("NumberOfFrames", b"-2"),
+        ("NumberOfFrames", b"1.5 "),
+        ("NumberOfFrames", b"2\\3 "),
+        ("ImageOrientationPatient", b"1\\0\\0\\0\\one\\0 "),
+    ],
+)
+@pytest.mark.parametrize("read", [read_header, read_volume])
+def test_odd_numbers_are_named(
+    write_series: Write, spec: Any, keyword: str, text: bytes, read: Callable[[list[Path]], object]
+) -> None:
+    files = write_series(spec)
+    uid = _make_odd(files[2], keyword, text)
+    with pytest.raises(SeriesError, match=rf"instance {re.escape(uid)}: {keyword} is not .*export") as caught:
+        read(files)
+    assert "one" not in str(caught.value).split()
+
+
+@pytest.mark.parametrize("text", [b"thick ", b"nan ", b"3\\4 "])
+@pytest.mark.parametrize("keyword", ["SliceThickness", "SpacingBetweenSlices"])
+def test_an_odd_thickness_is_named(write_series: Write, spec: Any, keyword: str, text: bytes) -> None:
+    files = write_series(spec)
+    uid = _make_odd(files[0], keyword, text)
+    with pytest.raises(SeriesError, match=rf"instance {re.escape(uid)}: {keyword} is not a number"):
+        read_volume(files)
+
+
+def test_an_odd_instance_number_sorts_last(write_series: Write, spec: Any) -> None:
+    files = write_series(spec)
+    uid = _make_odd(files[0], "InstanceNumber", b"abc ")
+    header = read_header(files)
+    assert header.dataset.InstanceNumber == 2
+    assert header.number_of_slices == 6
+    assert str(read_header(files[:1]).dataset.SOPInstanceUID) == uid

@@ -1,6 +1,7 @@
 """Result files: whole or not at all, and what must not leave is kept for a look."""
 
 import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pydicom
 import pytest
 
 from fewshot_node.dicom.outbox import write_result_files
-from fewshot_node.errors import ConformanceError, DiskFullError
+from fewshot_node.errors import ConformanceError, DiskFullError, PermanentError
 from fewshot_node.records import TaskKind
 from tests.dicom.objects.conftest import Case, SeriesSpec
 
@@ -48,17 +49,36 @@ def test_writing_again_replaces_the_folder_with_the_same_bytes(case: Case, tmp_p
     assert not (tmp_path / "task" / "stray").exists()
 
 
-def test_a_full_disk_is_named_and_leaves_nothing_half_written(
-    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("number", "kind", "remedy"),
+    [
+        (errno.ENOSPC, DiskFullError, "free space"),
+        (errno.EDQUOT, DiskFullError, "free space"),
+        (errno.EROFS, PermanentError, "let the node write there"),
+        (errno.EIO, PermanentError, "let the node write there"),
+    ],
+)
+def test_a_failing_disk_is_named_and_leaves_what_was_there(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception], remedy: str
 ) -> None:
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("fewshot_node.dicom.outbox.os.fsync", full)
     out = tmp_path / "out"
-    with pytest.raises(DiskFullError, match=r"task.*No space left on device.*free space"):
+    (out / "task").mkdir(parents=True)
+    (out / "task" / "report.dcm").write_text("of an earlier run")
+
+    def fail(_: int) -> None:
+        raise OSError(number, "as the kernel says")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(kind, match=rf"out/task.*as the kernel says.*{remedy}"):
         write(case, out / "task")
-    assert list(out.iterdir()) == []
+    assert [path.name for path in out.iterdir()] == ["task"]
+    assert (out / "task" / "report.dcm").read_text() == "of an earlier run"
+
+
+def test_an_outbox_that_is_a_file_is_not_a_full_disk(case: Case, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    with pytest.raises(PermanentError, match=r"out/task.*let the node write there"):
+        write(case, tmp_path / "out" / "task")
 
 
 def test_an_object_that_must_not_leave_is_kept_for_a_look(

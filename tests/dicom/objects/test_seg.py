@@ -121,7 +121,9 @@ def test_the_object_says_what_made_it(write_series: Write, spec: Any, make_case:
     assert dataset.SeriesDescription == "AI abdomen rev 3 segmentation"
     assert dataset.SeriesNumber == 9004
     assert dataset.SeriesInstanceUID == case.uids.segmentation_series()
-    assert dataset.SOPInstanceUID == case.uids.segmentation_instance(case.result.content_digest())
+    assert dataset.SOPInstanceUID == dataset.file_meta.MediaStorageSOPInstanceUID
+    assert dataset.SOPInstanceUID.startswith("2.25.")
+    assert len(dataset.SOPInstanceUID) > 30
     assert (str(dataset.ContentDate), str(dataset.ContentTime)) == ("20240102", "102030.500000")
     liver = dataset.SegmentSequence[0]
     assert liver.SegmentAlgorithmType == "AUTOMATIC"
@@ -376,3 +378,28 @@ def test_the_object_shares_nothing_with_its_sources(write_series: Write, spec: A
     dataset = _write(case)
     dataset.PatientID = "changed"
     assert case.sources[0].PatientID == "SECRET-ID"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"PatientName": "CORRECTED^PERSON"},
+        {"PatientID": "CORRECTED"},
+        {"PatientBirthDate": "19020304"},
+        {"AccessionNumber": "A2"},
+        {"StudyInstanceUID": "1.2.3.4"},
+        {"StudyDate": "20240103"},
+        {"AcquisitionTime": "112030.5"},
+        {"SpecificCharacterSet": "ISO_IR 100"},
+        {"SeriesNumber": 5},
+    ],
+    ids=str,
+)
+def test_a_corrected_header_is_another_instance(
+    write_series: Write, spec: Any, make_case: MakeCase, change: dict[str, Any]
+) -> None:
+    """Delivery passes over what the PACS has by SOP Instance UID, so changed content must not share one."""
+    first = _write(make_case(write_series(spec)))
+    second = _write(make_case(write_series(spec, "corrected", changes=change)))
+    assert first.SOPInstanceUID != second.SOPInstanceUID
+    assert first.SeriesInstanceUID == second.SeriesInstanceUID

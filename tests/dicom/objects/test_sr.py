@@ -201,7 +201,9 @@ def test_the_document_says_what_it_is(write_series: Write, spec: Any, make_case:
     assert flags == ("COMPLETE", "UNVERIFIED", "PRELIMINARY")
     assert (str(report.ContentDate), str(report.ContentTime)) == ("20240102", "102030.500000")
     assert report.SeriesInstanceUID == case.uids.report_series()
-    assert report.SOPInstanceUID == case.uids.report_instance(case.result.content_digest())
+    assert report.SOPInstanceUID == report.file_meta.MediaStorageSOPInstanceUID
+    assert report.SOPInstanceUID.startswith("2.25.")
+    assert len(report.SOPInstanceUID) > 30
     observer = hd.sr.Comprehensive3DSR.from_dataset(report).content.get_observer_contexts()[0]
     assert observer.observer_identifying_attributes.uid == case.uids.device_observer()
     assert report.PatientName == "SECRET^PERSON"
@@ -219,7 +221,7 @@ def test_all_that_is_referred_to_is_evidence(write_series: Write, spec: Any, mak
     }
     expected = {frame.sop_instance_uid for frame in case.volume.frames}
     if kind is TaskKind.SEGMENTATION:
-        expected.add(case.uids.segmentation_instance(case.result.content_digest()))
+        expected.add(write_segmentation(case.result, case.volume, case.sources, case.uids).SOPInstanceUID)
     assert evidence == expected
 
 
@@ -287,3 +289,29 @@ def test_an_unknown_image_class_is_named(write_series: Write, spec: Any, make_ca
     case = make_case(write_series(spec, changes={"SOPClassUID": "1.2.3.4.5"}), TaskKind.LANDMARKS)
     with pytest.raises(SeriesError, match=r"SOP class 1\.2\.3\.4\.5.*exclude them with a rule"):
         _write(case)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"PatientName": "CORRECTED^PERSON"},
+        {"PatientID": "CORRECTED"},
+        {"PatientBirthDate": "19020304"},
+        {"AccessionNumber": "A2"},
+        {"StudyInstanceUID": "1.2.3.4"},
+        {"StudyDate": "20240103"},
+        {"AcquisitionTime": "112030.5"},
+        {"SpecificCharacterSet": "ISO_IR 100"},
+        {"SeriesNumber": 5},
+    ],
+    ids=str,
+)
+@KINDS
+def test_a_corrected_header_is_another_instance(
+    write_series: Write, spec: Any, make_case: Any, change: dict[str, Any], kind: TaskKind
+) -> None:
+    """Delivery passes over what the PACS has by SOP Instance UID, so changed content must not share one."""
+    first = _write(make_case(write_series(spec), kind))
+    second = _write(make_case(write_series(spec, "corrected", changes=change), kind))
+    assert first.SOPInstanceUID != second.SOPInstanceUID
+    assert first.SeriesInstanceUID == second.SeriesInstanceUID
