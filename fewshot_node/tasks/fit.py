@@ -69,6 +69,8 @@ def build_support(definition: TaskDefinition, templates: Sequence[Template], enc
     features: list[NDArray[np.float32]] = []
     labels: list[LabelArray] = []
     owners: list[NDArray[np.int64]] = []
+    origins: list[NDArray[np.int64]] = []
+    first = 0
     cells: tuple[int, int] | None = None
     for owner, template in enumerate(templates):
         for array, label_map in _with_variants(template, definition.settings.augment):
@@ -77,7 +79,16 @@ def build_support(definition: TaskDefinition, templates: Sequence[Template], enc
             features.append(_to_cells(encoded, cells))
             labels.append(labels_to_grid(label_map, cells))
             owners.append(np.full(len(array), owner))
-    return Support(np.concatenate(features), np.concatenate(labels), np.concatenate(owners), definition.label_values)
+            # A slice and its variants are one slice to whoever holds slices out.
+            origins.append(np.arange(first, first + len(array)))
+        first += len(template.array)
+    return Support(
+        np.concatenate(features),
+        np.concatenate(labels),
+        np.concatenate(owners),
+        definition.label_values,
+        slice_ids=np.concatenate(origins),
+    )
 
 
 def fit_key(definition: TaskDefinition, templates: Sequence[Template], encoder_digest: str) -> str:

@@ -111,7 +111,8 @@ def encode(
     ranges = ranges or intensity_ranges(array, modality, settings.intensity, encoder.in_channels)
     features = _allocate((len(array), *grid.cells, encoder.embedding_dim), scratch)
     device = best_device()
-    encoder.to(device)
+    # Weights and images alike: half the time in bfloat16 on a CPU.
+    encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with torch.inference_mode(), autocast(device, settings.precision):
         for start in range(0, len(array), settings.batch):
             part = slice(start, start + settings.batch)
