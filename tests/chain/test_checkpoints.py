@@ -57,7 +57,7 @@ def test_dinov2_and_sam_by_path(lessons: tuple[Lesson, Lesson], dinov2: Path, sa
     task = registry.published(lessons[0].task)
     assert task.refiner_digest == models.sam_digest
     volume = read_volume(lessons[0].pushed[0].files)
-    result = analyse(volume, task, models, run_directly)
+    result = analyse(volume, task, models, tmp_path, run_directly)
     assert "refine=sam" in result.algorithm.parameters
     assert result.label_map is not None
     assert result.label_map.shape == volume.array.shape
@@ -75,10 +75,10 @@ def test_models_other_than_the_published_ones_are_refused(
     task = registry.published(lessons[0].task)
     volume = read_volume(lessons[0].pushed[0].files)
     with pytest.raises(TaskError, match=r"refines with SAM .* none is loaded: configure .*worker\.sam"):
-        analyse(volume, task, models, run_directly)
+        analyse(volume, task, models, tmp_path, run_directly)
     other = load_models(WorkerSettings(encoder=str(dinov2), sam=str(sam_folder)))
     with pytest.raises(TaskError, match=r"was fitted with encoder .*worker\.encoder"):
-        analyse(volume, task, other, run_directly)
+        analyse(volume, task, other, tmp_path, run_directly)
 
 
 def test_a_task_that_refines_is_not_published_without_its_refiner(
