@@ -13,6 +13,10 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 _OCCUPIED = {errno.ENOTEMPTY, errno.EEXIST}
 
 
+TEMPORARY_PREFIX = ".tmp-"
+"""Of names that hold what is not whole yet; a crash may leave them."""
+
+
 def is_full(error: OSError) -> bool:
     """Tell whether an error says that a file system, or a quota on it, has no room."""
     return error.errno in _FULL
@@ -90,7 +94,7 @@ def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
 def _beside(path: Path) -> Path:
     """Return a path on the same file system that no other call has."""
-    return path.with_name(f".tmp-{uuid.uuid4().hex}{path.suffix}")
+    return path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}{path.suffix}")
 
 
 def _swap(new: Path, path: Path) -> None:

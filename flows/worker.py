@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from prefect.task_worker import serve
 
+from fewshot_node.disk import TEMPORARY_PREFIX
 from fewshot_node.models import Models, load_models
 from fewshot_node.pipeline import SCRATCH_PREFIX
 from flows.context import this_node, wait_for_server
@@ -27,10 +28,11 @@ def this_models() -> Models:
 
 
 def _sweep(outbox: Path) -> None:
-    """Remove the features that workers left which were killed; no series takes as long as six hours."""
-    for folder in outbox.glob(f"{SCRATCH_PREFIX}*"):
-        if time.time() - folder.stat().st_mtime > _LEFT_BEHIND_S:
-            shutil.rmtree(folder, ignore_errors=True)
+    """Remove what killed workers left: features and half-written results; no series takes six hours."""
+    for pattern in (f"{SCRATCH_PREFIX}*", f"{TEMPORARY_PREFIX}*"):
+        for folder in outbox.rglob(pattern):
+            if folder.is_dir() and time.time() - folder.stat().st_mtime > _LEFT_BEHIND_S:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def run_worker() -> None:
