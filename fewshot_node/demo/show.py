@@ -74,6 +74,8 @@ def _teach_aloud(lesson: Lesson, site: Site, models: Models, console: Console) -
     with console.status(f"teaching {lesson.task}"):
         seconds = teach(lesson, Registry(site.settings.tasks), models)
     console.print(f"task {lesson.task} is live: learnt from {len(lesson.templates)} series in {seconds:.1f} s")
+    if lesson.templates == lesson.pushed:
+        console.print("slices of the series that is pushed have taught it, and they count in its score")
 
 
 def _push_and_wait(lessons: Sequence[Lesson], site: Site, console: Console) -> dict[str, SeriesEntry]:

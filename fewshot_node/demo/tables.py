@@ -33,7 +33,16 @@ def stages_in_order(runs: Iterable[Iterable[str]]) -> list[str]:
 
 
 def _score_table(scores: Sequence[SeriesScore]) -> Table:
-    table = Table("series", "task", "structure", "volume or position", "IoU or distance", "bar", caption=_MEANING)
+    table = Table(
+        "series",
+        "task",
+        "structure",
+        "volume or position",
+        "IoU or distance",
+        "bar",
+        caption=_MEANING,
+        caption_justify="left",
+    )
     for score in scores:
         for structure in score.structures:
             row = (score.case.name, score.lesson.task, structure.name, structure.measured)

@@ -84,7 +84,7 @@ def test_a_liver_ct_of_129_slices_without_a_frame_of_reference(
 ) -> None:
     folder = shared_data / "series" / "ct-liver-3d"
     truth = shared_data / "series" / "ct-liver-3d.labels.nii.gz"
-    labels = ["1=Liver", "3=Right kidney", "4=Left kidney", "5=Spleen"]
+    labels = ["1=Liver", "3=Left kidney", "4=Right kidney", "5=Spleen"]
     teach(node, models, "real-liver", labels, ["Modality=CT", "number_of_slices>=100"], (folder, truth))
     received = series_from_folder(folder)
     uid = received.key.series_instance_uid
