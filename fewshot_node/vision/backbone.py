@@ -17,7 +17,7 @@ from transformers import AutoConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
 
 from fewshot_node.errors import CheckpointError
-from fewshot_node.vision.hub import hub_snapshot, quiet_transformers
+from fewshot_node.vision.hub import hub_snapshot, quiet_transformers, read_json_object
 from fewshot_node.vision.pyramid import PyramidProjection
 
 EMBEDDED = "embedded"
@@ -197,16 +197,6 @@ def _digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not readable as JSON; copy the model folder again") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: not a JSON object; copy the model folder again")
-    return content
-
-
 def _load_backbone(folder: Path, stages: Sequence[str] | None) -> PreTrainedModel:
     with quiet_transformers():
         try:
@@ -235,7 +225,7 @@ def _load_backbone(folder: Path, stages: Sequence[str] | None) -> PreTrainedMode
 def _load_plain(folder: Path) -> DenseEncoder:
     backbone = _load_backbone(folder, None)
     path = folder / "preprocessor_config.json"
-    stated = _read_json(path) if path.is_file() else {}
+    stated = read_json_object(path) if path.is_file() else {}
     usual = InputScale.usual(int(backbone.config.num_channels))
     mean, std = stated.get("image_mean", usual.mean), stated.get("image_std", usual.std)
     scale = InputScale(tuple(float(value) for value in mean), tuple(float(value) for value in std))
@@ -244,7 +234,7 @@ def _load_plain(folder: Path) -> DenseEncoder:
 
 def _load_described(folder: Path) -> DenseEncoder:
     path = folder / _DESCRIPTION_FILE
-    description = _read_json(path)
+    description = read_json_object(path)
     if description.get("format") != FORMAT:
         stated = description.get("format")
         raise CheckpointError(f"{path}: format {stated!r}, expected {FORMAT!r}; update fewshot-node")

@@ -1,5 +1,6 @@
 """The model hub and the transformers library, kept quiet."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,3 +48,20 @@ def hub_snapshot(name: str, *, offline: bool) -> Path:
     if config is None:
         raise CheckpointError(f"{name}: the hub has no config.json; give a model folder")
     return Path(config).parent
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a model folder's JSON file.
+
+    Raises
+    ------
+    CheckpointError
+        It is absent, not JSON, or not an object.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not readable as JSON; copy the model folder again") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: not a JSON object; copy the model folder again")
+    return content

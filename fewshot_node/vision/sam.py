@@ -1,7 +1,6 @@
 """A frozen SAM-style model, loaded from a folder without pickle and prompted with points."""
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from transformers import SamConfig, SamModel
 
 from fewshot_node.errors import CheckpointError
 from fewshot_node.vision.encode import autocast, best_device
-from fewshot_node.vision.hub import hub_snapshot, quiet_transformers
+from fewshot_node.vision.hub import hub_snapshot, quiet_transformers, read_json_object
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -132,7 +131,7 @@ def load_sam(source: str | Path, offline: bool = True) -> SamEngine:
         Nothing is there, or what is there is no SAM checkpoint.
     """
     folder = _resolve(source, offline)
-    config = _read_json(folder / "config.json")
+    config = read_json_object(folder / "config.json")
     if config.get("model_type") != "sam":
         raise CheckpointError(
             f"{folder}: model type {config.get('model_type')!r} is not 'sam'; "
@@ -144,7 +143,7 @@ def load_sam(source: str | Path, offline: bool = True) -> SamEngine:
         )
     model = _load_model(folder)
     processor = folder / "preprocessor_config.json"
-    stated = _read_json(processor) if processor.is_file() else {}
+    stated = read_json_object(processor) if processor.is_file() else {}
     mean = tuple(float(value) for value in stated.get("image_mean", _IMAGENET_MEAN))
     std = tuple(float(value) for value in stated.get("image_std", _IMAGENET_STD))
     with (folder / _WEIGHTS).open("rb") as file:
@@ -186,13 +185,3 @@ def _resolve(source: str | Path, offline: bool) -> Path:
     if folder.is_absolute() or len(folder.parts) != 2:
         raise CheckpointError(f"{folder}: no such SAM folder; give an existing folder or a hub name")
     return hub_snapshot(str(source), offline=offline)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not readable as JSON; copy the model folder again") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: not a JSON object; copy the model folder again")
-    return content
