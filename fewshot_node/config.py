@@ -5,10 +5,11 @@ Every key is explained in ``deploy/node.example.toml``. Secrets never stand in t
 
 import difflib
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from fewshot_node.errors import ConfigurationError
@@ -16,24 +17,91 @@ from fewshot_node.errors import ConfigurationError
 AETitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[ -\[\]-~]*[!-\[\]-~][ -\[\]-~]*$")]
 """An AE title: 1 to 16 printable characters without backslash, not all spaces (PS3.5 6.2)."""
 Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+Uid = Annotated[str, Field(max_length=64, pattern=r"^[0-9]+(\.[0-9]+)*$")]
+StatedCount = Literal["NumberOfSeriesRelatedInstances", "ImagesInAcquisition", "InConcatenationTotalNumber"]
+"""Attributes by which a sender may state how many instances a series has."""
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class TlsSettings(_Section):
+    """The key and certificates of a receiver that speaks TLS only (PS3.15 B.12, BCP 195)."""
+
+    certificate: Path
+    key: Path
+    client_authority: Path
+    """Certificates of the authorities whose clients may connect."""
+
+
 class ReceiveSettings(_Section):
     """How images come in."""
 
     ae_title: AETitle = "FEWSHOT"
-    host: str = "0.0.0.0"  # noqa: S104  scanners are on the network; `calling_ae_titles` narrows it
+    host: str = "0.0.0.0"  # noqa: S104  scanners are on the network; the lists below narrow it
     port: Port = 11112
     calling_ae_titles: tuple[AETitle, ...] = ()
+    source_addresses: tuple[IPvAnyNetwork, ...] = ()
     require_called_ae_title: bool = True
     max_associations: Annotated[int, Field(ge=1)] = 20
-    quiet_period_s: Annotated[float, Field(gt=0)] = 30.0
-    quiet_period_s_by_ae: dict[AETitle, Annotated[float, Field(gt=0)]] = {}
+    max_associations_per_peer: Annotated[int, Field(ge=1)] = 10
+    max_pdu_bytes: Annotated[int, Field(ge=4096, le=2**20)] = 131072
+    request_timeout_s: Seconds = 30.0
+    network_timeout_s: Seconds = 60.0
+    extra_sop_classes: tuple[Uid, ...] = ()
+    quiet_period_s: Seconds = 30.0
+    quiet_period_s_by_ae: dict[AETitle, Seconds] = {}
+    stated_counts: tuple[StatedCount, ...] = ("NumberOfSeriesRelatedInstances",)
+    ask_pacs_for_count: bool = False
     min_free_mb: Annotated[int, Field(ge=0)] = 1024
+    reject_below_free_mb: Annotated[int, Field(ge=0)] = 2048
+    tls: TlsSettings | None = None
+
+    @model_validator(mode="after")
+    def _marks_in_order(self) -> "ReceiveSettings":
+        if self.reject_below_free_mb < self.min_free_mb:
+            raise ValueError("reject_below_free_mb must not be less than min_free_mb")
+        return self
+
+
+class PeerAddress(_Section):
+    """Where a peer listens."""
+
+    host: str
+    port: Port
+
+
+class CommitmentSettings(_Section):
+    """How storage commitment results reach those who asked for them."""
+
+    retry_s: Seconds = 60.0
+    give_up_after_h: Annotated[float, Field(gt=0)] = 24.0
+    peers: dict[AETitle, PeerAddress] = {}
+
+
+class RetentionSettings(_Section):
+    """How long received instances stay in the spool once their series has ended; None keeps them."""
+
+    delivered_days: Annotated[float, Field(ge=0)] | None = None
+    no_task_days: Annotated[float, Field(ge=0)] | None = None
+    every_s: Seconds = 600.0
+
+
+class MonitorSettings(_Section):
+    """Where ``/healthz`` and ``/metrics`` are served; without a port they are not."""
+
+    host: str = "127.0.0.1"
+    port: Port | None = None
+
+
+class PullSettings(_Section):
+    """How series are fetched from the PACS."""
+
+    by: Literal["move", "get"] = "move"
+    series_per_minute: Annotated[float, Field(gt=0)] = 30.0
+    max_unfinished: Annotated[int, Field(ge=1)] = 20
 
 
 class PacsSettings(_Section):
@@ -74,6 +142,10 @@ class NodeSettings(_Section):
 
     home: Path = Path("fewshot-home")
     receive: ReceiveSettings = ReceiveSettings()
+    commitment: CommitmentSettings = CommitmentSettings()
+    retention: RetentionSettings = RetentionSettings()
+    monitor: MonitorSettings = MonitorSettings()
+    pull: PullSettings = PullSettings()
     pacs: PacsSettings = PacsSettings()
     prefect: PrefectSettings = PrefectSettings()
     worker: WorkerSettings = WorkerSettings()
@@ -82,6 +154,11 @@ class NodeSettings(_Section):
     def spool(self) -> Path:
         """Folder of received instances."""
         return self.home / "spool"
+
+    @property
+    def commitments(self) -> Path:
+        """Folder of storage commitment requests whose results are owed."""
+        return self.home / "commitments"
 
     @property
     def ledger_url(self) -> str:
@@ -102,7 +179,7 @@ class NodeSettings(_Section):
 def load_settings(path: Path | None) -> NodeSettings:
     """Read settings from a TOML file; None gives the defaults.
 
-    A relative `home` is taken from the file's own folder.
+    Relative paths are taken from the file's own folder.
 
     Raises
     ------
@@ -118,10 +195,16 @@ def load_settings(path: Path | None) -> NodeSettings:
         raise ConfigurationError(message) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"settings file {path} is no TOML: {error}") from error
-    settings = parse_settings(data, source=str(path))
-    if settings.home.is_absolute():
-        return settings
-    return settings.model_copy(update={"home": (path.parent / settings.home).resolve()})
+    return _from_folder(parse_settings(data, source=str(path)), path.parent)
+
+
+def _from_folder(settings: NodeSettings, folder: Path) -> NodeSettings:
+    """Take relative paths from the folder of the settings file."""
+    changes: dict[str, Any] = {"home": (folder / settings.home).resolve()}
+    if settings.receive.tls is not None:
+        files = {name: (folder / path).resolve() for name, path in settings.receive.tls}
+        changes["receive"] = settings.receive.model_copy(update={"tls": TlsSettings(**files)})
+    return settings.model_copy(update=changes)
 
 
 def parse_settings(data: dict[str, Any], source: str) -> NodeSettings:
@@ -137,9 +220,25 @@ def _explain(detail: ErrorDetails) -> str:
     key = ".".join(str(part) for part in detail["loc"])
     if detail["type"] != "extra_forbidden":
         return f"{key}: {detail['msg']}"
-    section: Any = NodeSettings
-    for part in detail["loc"][:-1]:
-        section = section.model_fields[str(part)].annotation
-    close = difflib.get_close_matches(str(detail["loc"][-1]), section.model_fields, n=1)
-    hint = f"did you mean {close[0]}?" if close else "known keys: " + ", ".join(section.model_fields)
+    known = _keys_beside(detail["loc"])
+    close = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1)
+    hint = f"did you mean {close[0]}?" if close else "known keys: " + ", ".join(known)
     return f"unknown key {key}; {hint}"
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys of the section that an unknown key stands in."""
+    section: type[BaseModel] = NodeSettings
+    for part in location[:-1]:
+        field = section.model_fields.get(str(part))
+        if field is not None:  # else the name of one of several like sections
+            section = next(_sections(field.annotation))
+    return list(section.model_fields)
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Give the sections that an annotation names, `Section | None` and `dict[..., Section]` included."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _sections(inner)
