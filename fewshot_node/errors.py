@@ -6,6 +6,7 @@ The tree is split by what the caller does next::
     ├── ConfigurationError      a setting is wrong: stop, name the key, exit
     ├── PermanentError          the same input fails again: record the reason, go on
     │   ├── NotDicomError           bytes that are no DICOM object
+    │   ├── ProtocolError           a peer that breaks the rules of an association
     │   ├── SeriesError             a series that cannot become a volume
     │   │   ├── GeometryError           mixed, irregular or absent geometry, missing slices
     │   │   └── PixelDataError          truncated or undecodable pixels
@@ -44,6 +45,10 @@ class PermanentError(FewshotNodeError):
 
 class NotDicomError(PermanentError):
     """A file or a stream that is not a DICOM object."""
+
+
+class ProtocolError(PermanentError):
+    """A peer that breaks the rules of an association (PS3.7, PS3.8)."""
 
 
 class SeriesError(PermanentError):

@@ -41,7 +41,7 @@ def list_series(
             entry.key.series_instance_uid,
             str(entry.key.revision),
             entry.calling_ae_title,
-            str(entry.instances),
+            _count(entry),
             entry.state.value,
             f"{entry.last_received:%Y-%m-%d %H:%M:%S}",
             entry.reason or "",
@@ -92,8 +92,11 @@ def retry(
 def _retry_one(ledger: Ledger, series_instance_uid: str) -> None:
     key = ledger.retry(series_instance_uid)
     if key is None:
-        known = ledger.get(series_instance_uid) is not None
-        raise _refusal(series_instance_uid, "has not ended yet" if known else _UNKNOWN)
+        entry = ledger.get(series_instance_uid)
+        if entry is not None and entry.removed_at is not None:
+            message = f"instances of series {series_instance_uid} were removed (retention): send or pull it again"
+            raise PermanentError(message)
+        raise _refusal(series_instance_uid, "has not ended yet" if entry is not None else _UNKNOWN)
     typer.echo(f"{key} is queued again")
 
 
@@ -103,9 +106,13 @@ def _retry_all(ledger: Ledger, state: SeriesState) -> None:
     entries = ledger.series(state)
     for entry in entries:
         queued = ledger.retry(entry.key.series_instance_uid) is not None
-        typer.echo(f"{entry.key} {'is queued again' if queued else 'was queued meanwhile'}")
+        typer.echo(f"{entry.key} {'is queued again' if queued else 'was queued meanwhile, or its instances are gone'}")
     if not entries:
         typer.echo(f"no series is {state}")
+
+
+def _count(entry: SeriesEntry) -> str:
+    return str(entry.instances) if entry.expected is None else f"{entry.instances}/{entry.expected}"
 
 
 def _refusal(series_instance_uid: str, why: str) -> PermanentError:
@@ -116,7 +123,9 @@ def _print_entry(entry: SeriesEntry) -> None:
     console = plain_console()
     console.print(f"series    {entry.key.series_instance_uid} revision {entry.key.revision}")
     console.print(f"study     {entry.study_instance_uid}")
-    console.print(f"from      {entry.calling_ae_title}, {entry.instances} instances")
+    console.print(f"from      {entry.calling_ae_title}, {_count(entry)} instances")
+    if entry.removed_at is not None:
+        console.print(f"removed   {entry.removed_at:%Y-%m-%d %H:%M:%S}: its instances are no longer in the spool")
     console.print(f"state     {entry.state.value}{f': {entry.reason}' if entry.reason else ''}")
     for outcome in entry.outcomes:
         console.print(f"task      {outcome.task_name} revision {outcome.task_revision}: {outcome.state.value}")

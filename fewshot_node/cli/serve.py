@@ -8,8 +8,7 @@ import threading
 import typer
 
 from fewshot_node.cli.state import CliState, cli_state
-from fewshot_node.dicom.completion import CompletionLoop
-from fewshot_node.dicom.receive import Receiver
+from fewshot_node.intake import running_intake
 from fewshot_node.node import open_node
 from fewshot_node.supervise import ProcessSpec, Supervisor, require_free_port
 from flows.environment import prefect_environment, server_address, use_prefect
@@ -31,6 +30,8 @@ def serve(context: typer.Context) -> None:
     state = cli_state(context)
     settings = state.settings
     require_free_port(settings.receive.host, settings.receive.port, "receive.port")
+    if settings.monitor.port is not None:
+        require_free_port(settings.monitor.host, settings.monitor.port, "monitor.port")
     if settings.prefect.start_server:
         require_free_port(*server_address(settings), "prefect.api_url")
     open_node(settings)
@@ -46,13 +47,9 @@ def serve(context: typer.Context) -> None:
 
 def receive(context: typer.Context) -> None:
     """Take images in: C-STORE to spool and ledger, and close series that have gone quiet."""
-    settings = cli_state(context).settings
-    node = open_node(settings)
+    node = open_node(cli_state(context).settings)
     stop = _stop_on_signals()
-    with (
-        Receiver(settings.receive, node.spool, node.ledger) as receiver,
-        CompletionLoop(node.ledger, settings.receive, receiver.busy_series),
-    ):
+    with running_intake(node):
         stop.wait()
 
 

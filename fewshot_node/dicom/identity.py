@@ -2,13 +2,14 @@
 
 import re
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
 from pydicom import config
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
@@ -30,6 +31,9 @@ _LAST_TAG = max(_TAGS.values())
 _DEFLATED = {DeflatedExplicitVRLittleEndian, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
 _DEFLATED_HEAD_BYTES = 16 * 2**20
 
+_MOST_INSTANCES = 1_000_000
+_LONGEST_IS = 12
+
 _PREFIX = bytes(128) + b"DICM"
 _GROUP_LENGTH_ELEMENT_BYTES = 12
 
@@ -45,6 +49,8 @@ class InstanceIdentity:
     sop_instance_uid: str
     study_instance_uid: str
     series_instance_uid: str
+    stated_instances: int | None = None
+    """How many instances the series has, where an attribute says so."""
 
 
 def is_uid(text: str) -> bool:
@@ -107,10 +113,18 @@ def read_file_meta(path: Path) -> tuple[FileMetaDataset, int]:
     return meta, len(_PREFIX) + _GROUP_LENGTH_ELEMENT_BYTES + group_length
 
 
-def read_identity(path: Path, dataset_offset: int, transfer_syntax_uid: str) -> InstanceIdentity:
+def read_identity(
+    path: Path, dataset_offset: int, transfer_syntax_uid: str, stated_counts: Sequence[str] = ()
+) -> InstanceIdentity:
     """Read the identifying UIDs of the data set that begins at an offset of a file.
 
-    Only the head of the data set is parsed; nothing is decoded, and no value but the four UIDs is kept.
+    Only the head of the data set is parsed; nothing is decoded, and no value but the four UIDs and the
+    stated counts is kept.
+
+    Parameters
+    ----------
+    stated_counts
+        Keywords of attributes that may say how many instances the series has.
 
     Raises
     ------
@@ -122,19 +136,22 @@ def read_identity(path: Path, dataset_offset: int, transfer_syntax_uid: str) -> 
         with path.open("rb") as file:
             file.seek(dataset_offset)
             head = _inflate_head(file) if transfer_syntax in _DEFLATED else file
-            dataset = _read_head(head, transfer_syntax)
+            dataset = _read_head(head, transfer_syntax, {BaseTag(tag_for_keyword(one) or 0) for one in stated_counts})
     except Exception as error:  # hostile bytes raise anything, RecursionError included
         raise NotDicomError(f"data set cannot be parsed ({type(error).__name__})") from error
-    return InstanceIdentity(*(_uid_value(dataset, keyword) for keyword in _KEYWORDS))
+    sop_class, sop_instance, study, series = (_uid_value(dataset, keyword) for keyword in _KEYWORDS)
+    stated = _largest_count(dataset, transfer_syntax, stated_counts)
+    return InstanceIdentity(sop_class, sop_instance, study, series, stated)
 
 
-def _read_head(head: BinaryIO, transfer_syntax: UID) -> Dataset:
+def _read_head(head: BinaryIO, transfer_syntax: UID, counts: set[BaseTag]) -> Dataset:
+    last_tag = max({_LAST_TAG} | counts)
     return read_dataset(
         head,
         is_implicit_VR=transfer_syntax.is_implicit_VR,
         is_little_endian=transfer_syntax.is_little_endian,
-        stop_when=lambda tag, _vr, _length: tag > _LAST_TAG,
-        specific_tags=list(_TAGS.values()),
+        stop_when=lambda tag, _vr, _length: tag > last_tag,
+        specific_tags=[*_TAGS.values(), *counts],
     )
 
 
@@ -142,6 +159,24 @@ def _inflate_head(file: BinaryIO) -> BinaryIO:
     """Inflate no more than a fixed amount: a small file can deflate to many gigabytes."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     return BytesIO(inflater.decompress(file.read(_DEFLATED_HEAD_BYTES), _DEFLATED_HEAD_BYTES))
+
+
+def _largest_count(dataset: Dataset, transfer_syntax: UID, keywords: Sequence[str]) -> int | None:
+    """Return the largest of the stated counts; what is no plausible number is not stated."""
+    counts: list[int] = []
+    for keyword in keywords:
+        tag = tag_for_keyword(keyword) or 0
+        element = dataset.get_item(tag) if tag in dataset else None
+        if isinstance(element, RawDataElement) and isinstance(element.value, bytes):
+            counts.append(_count(element.value, dictionary_VR(tag), transfer_syntax))
+    return max((count for count in counts if 0 < count <= _MOST_INSTANCES), default=None)
+
+
+def _count(value: bytes, vr: str, transfer_syntax: UID) -> int:
+    if vr == "US":
+        return int.from_bytes(value, "little" if transfer_syntax.is_little_endian else "big")
+    text = value.strip(b" \0")
+    return int(text) if len(text) <= _LONGEST_IS and text.isdigit() else 0
 
 
 def _uid_value(dataset: Dataset, keyword: str) -> str:

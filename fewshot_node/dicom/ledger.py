@@ -6,7 +6,7 @@ starts from, in the same statement that makes it (compare and set), so of two th
 """
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,7 +18,10 @@ from fewshot_node.dicom.ledger_queries import (
     after_death,
     again,
     change,
+    count_instances,
+    held_already,
     is_held_by,
+    is_newest,
     is_overtaken,
     is_receiving,
     newest_row,
@@ -32,6 +35,7 @@ from fewshot_node.dicom.ledger_records import (
     FINAL_STATES,
     ExpiredClaim,
     SeriesEntry,
+    SeriesNote,
     SeriesState,
     SeriesWarning,
     TaskOutcome,
@@ -45,6 +49,7 @@ __all__ = [
     "ExpiredClaim",
     "Ledger",
     "SeriesEntry",
+    "SeriesNote",
     "SeriesState",
     "SeriesWarning",
     "TaskOutcome",
@@ -73,35 +78,39 @@ class Ledger(LedgerReading):
         From any method: the database is busy or out of reach; nothing of the call was done.
     """
 
-    def note_instance(self, series_uid: str, study_uid: str, calling_ae_title: str, size: int, when: datetime) -> None:
-        """Count one more spooled instance.
+    def note_instances(
+        self, notes: Sequence[SeriesNote], warnings: Mapping[str, Sequence[tuple[str, datetime]]] | None = None
+    ) -> None:
+        """Count spooled instances, and keep remarks by Series Instance UID, in one transaction.
 
         A series whose newest revision is no longer receiving gets the next one (a late instance).
         """
-        counted = {"instances": SERIES.c.instances + 1, "bytes": SERIES.c.bytes + size}
-        seen = {"last_received": when, "updated": when}
-        first = {
-            "study_instance_uid": study_uid,
-            "calling_ae_title": calling_ae_title,
-            "first_received": when,
-        }
         for _ in range(_OPENING_ATTEMPTS):
             try:
                 with self._write() as connection:
-                    if change(connection, is_receiving(series_uid), counted | seen):
-                        return
-                    known = newest_row(connection, series_uid)
-                    total = {"instances": _size(known)[0] + 1, "bytes": _size(known)[1] + size}
-                    open_revision(connection, series_uid, known, first | seen | total)
+                    for note in notes:
+                        count_instances(connection, note)
+                    for uid, texts in (warnings or {}).items():
+                        rows = [{"series_instance_uid": uid, "text": text, "time": when} for text, when in texts]
+                        connection.execute(insert(WARNINGS), rows)
                     return
             except IntegrityError:
-                continue  # another process opened the revision first: count into that one
-        raise RetryableError(f"series {series_uid}: the ledger is contended; send the instance again")
+                continue  # another process opened a revision first: count into that one
+        raise RetryableError("the ledger is contended: tried again later")
 
-    def note_warning(self, series_uid: str, text: str, when: datetime) -> None:
-        """Keep a remark about a series for the operator; `text` must hold no patient data."""
-        with self._write() as connection:
-            connection.execute(insert(WARNINGS).values(series_instance_uid=series_uid, text=text, time=when))
+    def note_expected(self, key: SeriesKey, instances: int) -> bool:
+        """Note how many instances a revision that is receiving will have; False when it no longer is."""
+        condition = and_(of_key(key), SERIES.c.state == SeriesState.RECEIVING)
+        return self._transition(condition, {"expected": instances})
+
+    def mark_removed(self, key: SeriesKey, state: SeriesState, instances: int, when: datetime) -> bool:
+        """Note that the instances of a series that has ended leave the spool; False when it has moved on."""
+        unchanged = and_(SERIES.c.state == state, SERIES.c.instances == instances, is_newest())
+        return self._transition(and_(of_key(key), unchanged), {"removed_at": when})
+
+    def unmark_removed(self, key: SeriesKey) -> None:
+        """Note that the instances of a series are in the spool after all."""
+        self._transition(of_key(key), {"removed_at": None})
 
     def reconcile(self, spooled: SpooledSeries, spool: Spool) -> bool:
         """Count what the spool holds of a series beyond what the ledger knew; tell whether there was any.
@@ -116,7 +125,10 @@ class Ledger(LedgerReading):
         count_and_time = count | {"last_received": spooled.last_received, "updated": self._clock()}
         with self._write() as connection:
             known = newest_row(connection, uid)
-            if _size(known)[0] >= spooled.instances:
+            removed_at = None if known is None else known.removed_at
+            if removed_at is not None and spooled.last_received <= removed_at:
+                return False  # retention was interrupted and goes on
+            if held_already(known)[0] >= spooled.instances:
                 return False
             if known is not None and known.state == SeriesState.RECEIVING:
                 return change(connection, is_receiving(uid), count_and_time)
@@ -151,7 +163,9 @@ class Ledger(LedgerReading):
     def close_quiet(
         self, now: datetime, quiet_period_s: Callable[[str], float], busy: Collection[str] = ()
     ) -> list[SeriesKey]:
-        """Take for complete what has been quiet for long enough.
+        """Take for complete what has been quiet for long enough, or has as many instances as it should have.
+
+        A series that is quiet with fewer than that gets a warning.
 
         Parameters
         ----------
@@ -161,15 +175,26 @@ class Ledger(LedgerReading):
             Series Instance UIDs that an open association still feeds: left alone.
         """
         closed = []
-        for entry in self._select(SERIES.c.state == SeriesState.RECEIVING, limit=None):
-            quiet = timedelta(seconds=quiet_period_s(entry.calling_ae_title))
-            if entry.key.series_instance_uid in busy or entry.last_received + quiet > now:
+        for row in self._receiving():
+            is_quiet = row.last_received + timedelta(seconds=quiet_period_s(row.calling_ae_title)) <= now
+            is_whole = row.instances == row.expected  # with more than that, the number was wrong
+            if row.series_instance_uid in busy or not (is_quiet or is_whole):
                 continue
-            unchanged = SERIES.c.instances == entry.instances
-            condition = and_(of_key(entry.key), SERIES.c.state == SeriesState.RECEIVING, unchanged)
+            key = SeriesKey(row.series_instance_uid, row.revision)
+            unchanged = SERIES.c.instances == row.instances
+            condition = and_(of_key(key), SERIES.c.state == SeriesState.RECEIVING, unchanged)
             if self._transition(condition, {"state": SeriesState.COMPLETE, "updated": now}):
-                closed.append(entry.key)
+                closed.append(key)
+                if row.expected is not None and row.instances < row.expected:
+                    text = f"{row.instances} of {row.expected} instances came before the series went quiet"
+                    self.note_instances((), {row.series_instance_uid: [(text, now)]})
         return closed
+
+    def _receiving(self) -> list[Row[Any]]:
+        names = ("series_instance_uid", "revision", "calling_ae_title", "instances", "expected", "last_received")
+        query = select(*(SERIES.c[name] for name in names)).where(SERIES.c.state == SeriesState.RECEIVING)
+        with self._read() as connection:
+            return list(connection.execute(query).all())
 
     def waiting(self, limit: int = 100) -> tuple[SeriesEntry, ...]:
         """Return complete revisions that nothing was submitted for, those that waited longest first."""
@@ -279,20 +304,17 @@ class Ledger(LedgerReading):
         return True
 
     def retry(self, series_uid: str) -> SeriesKey | None:
-        """Send the newest revision through once more; None unless its work has ended."""
+        """Send the newest revision through once more; None unless its work has ended and its instances are here."""
         with self._write() as connection:
             known = newest_row(connection, series_uid)
-            if known is None or known.state not in FINAL_STATES:
+            if known is None or known.state not in FINAL_STATES or known.removed_at is not None:
                 return None
             key = SeriesKey(series_uid, known.revision)
             values = again(self._clock()) | {"deaths": 0, "reason": ""}
-            condition = and_(of_key(key), SERIES.c.state.in_(list(FINAL_STATES)))
+            ended_here = and_(SERIES.c.state.in_(list(FINAL_STATES)), SERIES.c.removed_at.is_(None))
+            condition = and_(of_key(key), ended_here)
             return key if change(connection, condition, values) else None
 
     def _transition(self, condition: ColumnElement[bool], values: dict[str, Any]) -> bool:
         with self._write() as connection:
             return change(connection, condition, values)
-
-
-def _size(known: Row[Any] | None) -> tuple[int, int]:
-    return (0, 0) if known is None else (known.instances, known.bytes)

@@ -11,6 +11,7 @@ from fewshot_node.dicom.ledger_records import (
     FINAL_STATES,
     ExpiredClaim,
     SeriesEntry,
+    SeriesNote,
     SeriesState,
     SeriesWarning,
     TaskOutcome,
@@ -91,6 +92,34 @@ def open_revision(connection: Connection, series_uid: str, known: Row[Any] | Non
     revision = 1 if known is None else known.revision + 1
     key = {"series_instance_uid": series_uid, "revision": revision}
     connection.execute(insert(SERIES).values(**key, state=SeriesState.RECEIVING, **values))
+
+
+def held_already(known: Row[Any] | None) -> tuple[int, int]:
+    """Return the instances and bytes that a series' newest revision counts; none when they were removed."""
+    return (0, 0) if known is None or known.removed_at is not None else (known.instances, known.bytes)
+
+
+def count_instances(connection: Connection, note: SeriesNote) -> None:
+    """Count into the revision that is receiving, or open the next one; IntegrityError when another did."""
+    seen: dict[str, Any] = {"last_received": note.last_received, "updated": note.last_received}
+    seen |= {} if note.stated is None else {"expected": note.stated}
+    counted = {"instances": SERIES.c.instances + note.instances, "bytes": SERIES.c.bytes + note.bytes}
+    if change(connection, is_receiving(note.series_instance_uid), counted | seen):
+        return
+    known = newest_row(connection, note.series_instance_uid)
+    instances, size = held_already(known)
+    first = {
+        "study_instance_uid": note.study_instance_uid,
+        "calling_ae_title": note.calling_ae_title,
+        "first_received": note.first_received,
+        "instances": instances + note.instances,
+        "bytes": size + note.bytes,
+    }
+    open_revision(connection, note.series_instance_uid, known, seen | first)
+    if known is not None and known.removed_at is not None:
+        text = f"{known.instances} earlier instances were removed after they were done with; the later ones stand alone"
+        row = {"series_instance_uid": note.series_instance_uid, "text": text, "time": note.first_received}
+        connection.execute(insert(WARNINGS).values(row))
 
 
 def outcome_values(key: SeriesKey, outcome: TaskOutcome) -> dict[str, Any]:

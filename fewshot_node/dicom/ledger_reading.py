@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from sqlalchemy import ColumnElement, Connection, and_, exc, func, select
 
 from fewshot_node.dicom.ledger_queries import is_newest, of_key, to_entry
-from fewshot_node.dicom.ledger_records import SeriesEntry, SeriesState
+from fewshot_node.dicom.ledger_records import FINAL_STATES, SeriesEntry, SeriesState
 from fewshot_node.dicom.ledger_schema import SERIES, WRITE, open_engine, unusable
 from fewshot_node.dicom.spool import Spool
 from fewshot_node.errors import ConfigurationError, RetryableError, SeriesError
@@ -51,6 +51,15 @@ class LedgerReading:
         with self._read() as connection:
             found = {SeriesState(state): int(count) for state, count in connection.execute(query)}
         return {state: found.get(state, 0) for state in SeriesState}
+
+    def oldest_open(self) -> datetime | None:
+        """Return when the series that has been open longest began to come in; None when none is open.
+
+        Open is what work has not ended on: receiving, complete or dispatched.
+        """
+        is_open = SERIES.c.state.in_([state for state in SeriesState if state not in FINAL_STATES])
+        with self._read() as connection:
+            return connection.execute(select(func.min(SERIES.c.first_received)).where(is_newest(), is_open)).scalar()
 
     def received(self, key: SeriesKey, spool: Spool) -> ReceivedSeries:
         """Return a revision with all files that the spool now holds of its series.

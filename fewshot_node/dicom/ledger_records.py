@@ -1,7 +1,7 @@
 """What the ledger says about a series."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -61,6 +61,10 @@ class SeriesEntry:
         Count and file size of everything spooled of the series, earlier revisions included.
     attempt
         1 at first; each return to `complete` adds one. With the key it names one submission.
+    expected
+        How many instances the series has, where somebody said so.
+    removed_at
+        When retention took the instances out of the spool.
     claimed_by, lease_until
         The worker that computes it now, and until when it is taken to be alive.
     """
@@ -79,8 +83,50 @@ class SeriesEntry:
     claimed_by: str | None
     lease_until: datetime | None
     updated: datetime
+    expected: int | None = None
+    removed_at: datetime | None = None
     outcomes: tuple[TaskOutcome, ...] = ()
     warnings: tuple[SeriesWarning, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesNote:
+    """Instances of one series that were stored and are to be counted; times are UTC.
+
+    `stated` is how many instances the series has, as the newest instance that says so has it.
+    """
+
+    series_instance_uid: str
+    study_instance_uid: str
+    calling_ae_title: str
+    instances: int
+    bytes: int
+    first_received: datetime
+    last_received: datetime
+    stated: int | None = None
+
+    @classmethod
+    def of_one(
+        cls,
+        series_uid: str,
+        study_uid: str,
+        calling_ae_title: str,
+        size: int,
+        when: datetime,
+        stated: int | None = None,
+    ) -> "SeriesNote":
+        """Return the note of one instance."""
+        return cls(series_uid, study_uid, calling_ae_title, 1, size, when, when, stated)
+
+    def plus(self, later: "SeriesNote") -> "SeriesNote":
+        """Return both notes as one."""
+        return replace(
+            self,
+            instances=self.instances + later.instances,
+            bytes=self.bytes + later.bytes,
+            last_received=max(self.last_received, later.last_received),
+            stated=self.stated if later.stated is None else later.stated,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from sqlalchemy import (
     insert,
     inspect,
     select,
+    update,
 )
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -31,7 +32,7 @@ from sqlalchemy.types import TypeDecorator
 
 from fewshot_node.errors import ConfigurationError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 30.0
 WRITE = "ledger_write"
 """Execution option of connections that are going to write."""
@@ -82,6 +83,8 @@ SERIES = Table(
     Column("claimed_by", String(255)),
     Column("lease_until", UtcDateTime),
     Column("updated", UtcDateTime, nullable=False),
+    Column("expected", Integer),
+    Column("removed_at", UtcDateTime),
     Index("series_by_state", "state", "last_received"),
 )
 
@@ -107,6 +110,10 @@ WARNINGS = Table(
     Column("text", Text, nullable=False),
     Column("time", UtcDateTime, nullable=False),
 )
+
+
+_MIGRATIONS = {1: (SERIES.c.expected, SERIES.c.removed_at)}
+"""Columns of `series` that the version after the named one has added."""
 
 
 def open_engine(url: str) -> Engine:
@@ -174,6 +181,12 @@ def _ensure_tables(connection: Connection) -> None:
         connection.execute(insert(VERSION).values(version=SCHEMA_VERSION))
         return
     found = connection.execute(select(VERSION.c.version)).scalar() if VERSION.name in tables else None
+    while found in _MIGRATIONS:
+        for column in _MIGRATIONS[found]:
+            kind = column.type.compile(connection.dialect)
+            connection.exec_driver_sql(f"ALTER TABLE {SERIES.name} ADD COLUMN {column.name} {kind}")
+        found += 1
+        connection.execute(update(VERSION).values(version=found))
     if found != SCHEMA_VERSION:
         reason = f"its tables are of version {found}, this program's of version {SCHEMA_VERSION}"
         raise ConfigurationError(unusable(connection.engine.url, reason))

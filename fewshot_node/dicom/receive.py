@@ -1,78 +1,102 @@
-"""The receiver: Verification and Storage SCP (PS3.4 A, B) in front of the spool.
+"""The receiver: Verification, Storage and Storage Commitment SCP (PS3.4 A, B, J) in front of the spool."""
 
-An instance is answered with success only after it is synced and renamed into the spool. Anything that goes
-wrong with one instance becomes a status (PS3.4 B.2.3) in `Receiver._on_store`, and the association goes on.
-"""
-
-import errno
+import ipaddress
 import logging
+import socket
+import ssl
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from io import BytesIO
 from types import TracebackType
-from typing import Any, cast
+from typing import cast
 
 from pydicom.dataset import Dataset
-from pynetdicom import ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
-from pynetdicom.ae import ApplicationEntity
-from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.events import Event
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
-from pynetdicom.transport import ThreadedAssociationServer
+from pynetdicom.dsutils import decode
 
 from fewshot_node.config import ReceiveSettings
-from fewshot_node.dicom.identity import InstanceIdentity, read_identity
-from fewshot_node.dicom.incoming import IncomingInstance, ReceivedFile, StreamingDimse
-from fewshot_node.dicom.ledger import Ledger, utc_now
-from fewshot_node.dicom.spool import Placement, Spool
-from fewshot_node.dicom.store_status import StoreStatus, answer
-from fewshot_node.errors import (
-    ConfigurationError,
-    FewshotNodeError,
-    NotDicomError,
-    PortInUseError,
-    RefusedError,
-    RetryableError,
+from fewshot_node.dicom.commitment import CommitmentDesk
+from fewshot_node.dicom.ledger import Ledger
+from fewshot_node.dicom.metrics import IntakeMetrics
+from fewshot_node.dicom.notes import IntakeNotes
+from fewshot_node.dicom.open_associations import OpenAssociations
+from fewshot_node.dicom.services import (
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    STORAGE_COMMITMENT,
+    STORAGE_COMMITMENT_INSTANCE,
+    VERIFICATION,
+    Rejection,
+    offered,
 )
+from fewshot_node.dicom.spool import Spool
+from fewshot_node.dicom.store import StoreService
+from fewshot_node.dicom.store_status import StoreStatus
+from fewshot_node.dicom.upper_layer.association import Association, AssociationLimits
+from fewshot_node.dicom.upper_layer.command import CommandField
+from fewshot_node.dicom.upper_layer.listener import Listener
+from fewshot_node.dicom.upper_layer.message import HeldDataSet, IncomingMessage, Sink
+from fewshot_node.dicom.upper_layer.stream import PeerStream
+from fewshot_node.dicom.upper_layer.tls import server_context
 
 _LOGGER = logging.getLogger(__name__)
-_MAXIMUM_PDU_BYTES = 131072
 _MEGABYTE = 2**20
-
-
-@dataclass(slots=True)
-class _Feed:
-    """What one association has sent so far."""
-
-    started: float = field(default_factory=time.monotonic)
-    stored: int = 0
-    refused: int = 0
-    series_instance_uid: str | None = None
-    """The series of the newest instance."""
+_STOP_S = 10.0
+_UNRECOGNIZED_OPERATION = 0x0211
+_PROCESSING_FAILURE = 0x0110
 
 
 class Receiver:
-    """DICOM Storage SCP that fills a spool and tells the ledger.
+    """DICOM SCP that fills a spool and tells the ledger.
 
     `start` sweeps what an earlier run left unfinished, brings the ledger up to the spool, and listens.
+
+    Parameters
+    ----------
+    desk
+        Takes storage commitment requests; without one the service is not offered.
     """
 
-    def __init__(self, settings: ReceiveSettings, spool: Spool, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        settings: ReceiveSettings,
+        spool: Spool,
+        ledger: Ledger,
+        desk: CommitmentDesk | None = None,
+        metrics: IntakeMetrics | None = None,
+    ) -> None:
+        self.metrics = metrics or IntakeMetrics()
         self._settings = settings
         self._spool = spool
         self._ledger = ledger
-        self._feeds: dict[Association, _Feed] = {}
-        self._feeds_lock = threading.Lock()
+        self._desk = desk
+        self.notes = IntakeNotes(ledger)
+        self._store = StoreService(settings, spool, self.notes)
+        self._open = OpenAssociations(settings.max_associations, settings.max_associations_per_peer)
+        services = dict(offered(settings.extra_sop_classes))
+        if desk is None:
+            del services[STORAGE_COMMITMENT]
+        self._offered = services
+        self._limits = AssociationLimits(settings.request_timeout_s, settings.network_timeout_s, settings.max_pdu_bytes)
+        self._tls: ssl.SSLContext | None = None
         self._running = ExitStack()
+        self._listener: Listener | None = None
         self._port = settings.port
 
     @property
     def port(self) -> int:
         """The port that is listened on; the real one after `start` when the settings say 0."""
         return self._port
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether connections are accepted now."""
+        return self._listener is not None and self._listener.is_alive
+
+    @property
+    def offered(self) -> Mapping[str, tuple[str, ...]]:
+        """Transfer syntaxes by abstract syntax."""
+        return self._offered
 
     def start(self) -> None:
         """Begin to listen.
@@ -82,17 +106,19 @@ class Receiver:
         PortInUseError
             Another process listens on the port.
         ConfigurationError
-            The address is not this machine's, or another receiver uses the spool.
+            The address is not this machine's, a TLS file cannot be used, or another receiver uses the spool.
         """
+        self._tls = server_context(self._settings.tls) if self._settings.tls else None
         with ExitStack() as starting:
             starting.enter_context(self._spool.receiving())
             swept = self._spool.sweep()
             rebuilt = self._ledger.rebuild(self._spool)
-            entity = self._entity()
-            server = self._listen(entity)
-            self._port = int(server.server_address[1])
             starting.callback(self._spool.sweep)  # of what the shutdown interrupts
-            starting.callback(_shut_down, server)
+            starting.enter_context(self.notes)
+            listener = Listener(self._settings.host, self._settings.port, self._take)
+            self._listener, self._port = listener, listener.port
+            starting.callback(self._end_all)
+            starting.enter_context(listener)
             self._running = starting.pop_all()
         _LOGGER.info(
             "receiver %s listens on %s:%d; %d unfinished files swept, %d series brought into the ledger",
@@ -112,176 +138,125 @@ class Receiver:
     ) -> None:
         self.stop()
 
-    def busy_series(self) -> Collection[str]:
-        """Return the series that open associations are feeding.
+    def busy_series(self) -> set[str]:
+        """Return the series that must not be taken for complete now.
 
-        An association feeds the series of its newest instance. One that has gone on to another series
-        leaves the earlier to its quiet period, or a sender that never hangs up would keep it from ever
-        being complete.
+        They are fed by an open association, or have instances that the ledger does not count yet.
         """
-        with self._feeds_lock:
-            self._feeds = {peer: feed for peer, feed in self._feeds.items() if _is_open(peer)}
-            return {feed.series_instance_uid for feed in self._feeds.values() if feed.series_instance_uid}
+        # In this order: an instance is noted before its association can end.
+        return self._open.fed_series() | self.notes.unflushed()
 
-    def _entity(self) -> ApplicationEntity:
-        entity = ApplicationEntity(self._settings.ae_title)
-        entity.require_called_aet = self._settings.require_called_ae_title
-        entity.require_calling_aet = list(self._settings.calling_ae_titles)
-        entity.maximum_associations = self._settings.max_associations
-        entity.maximum_pdu_size = _MAXIMUM_PDU_BYTES
-        entity.add_supported_context(Verification)
-        for context in AllStoragePresentationContexts:
-            entity.add_supported_context(cast("str", context.abstract_syntax), ALL_TRANSFER_SYNTAXES)
-        return entity
+    def admit(self, association: Association) -> Rejection | None:
+        """Say why an association is not wanted; None admits it."""
+        rejection = self._judge(association) or self._open.admit(association)
+        if rejection is None:
+            self.metrics.association_opened()
+        else:
+            self.metrics.rejected(rejection.name.lower())
+        return rejection
 
-    def _listen(self, entity: ApplicationEntity) -> ThreadedAssociationServer:
-        address = (self._settings.host, self._settings.port)
-        handlers: list[Any] = [
-            (evt.EVT_CONN_OPEN, self._on_open),
-            (evt.EVT_REQUESTED, _prefer_as_proposed),
-            (evt.EVT_C_STORE, self._on_store),
-            (evt.EVT_REJECTED, _on_rejected),
-            (evt.EVT_RELEASED, self._on_end),
-            (evt.EVT_ABORTED, self._on_end),
-            (evt.EVT_CONN_CLOSE, self._on_end),
-        ]
-        try:
-            server = entity.start_server(address, block=False, evt_handlers=handlers)
-            return cast("ThreadedAssociationServer", server)
-        except OSError as error:
-            where = f"{address[0]}:{address[1]}"
-            if error.errno == errno.EADDRINUSE:
-                message = f"{where} is in use by another process: stop it or set another receive.port"
-                raise PortInUseError(message) from error
-            message = f"cannot listen on {where} ({error.strerror}): check receive.host and receive.port"
-            raise ConfigurationError(message) from error
+    def sink(self, association: Association, message: IncomingMessage) -> Sink:
+        """Give the place where the data set of a request goes."""
+        if message.command.field == CommandField.C_STORE:
+            return self._store.sink(message, association.calling_ae_title)
+        return HeldDataSet()
 
-    def _on_open(self, event: Event) -> None:
-        min_free_bytes = self._settings.min_free_mb * _MEGABYTE
-        event.assoc.dimse = StreamingDimse(event.assoc, self._spool, min_free_bytes, self._settings.ae_title)
-        with self._feeds_lock:
-            self._feeds[event.assoc] = _Feed()
-
-    def _on_end(self, event: Event) -> None:
-        """Clean up after an association; whichever event of its end comes first does it."""
-        if event.event is evt.EVT_CONN_CLOSE and isinstance(event.assoc.dimse, StreamingDimse):
-            event.assoc.dimse.drop_unfinished()
-        with self._feeds_lock:
-            feed = self._feeds.pop(event.assoc, None)
-        if feed is not None and feed.stored + feed.refused:
-            _LOGGER.info(
-                "association from %s ended: %d instances stored, %d refused, %.1f s",
-                *(_calling(event), feed.stored, feed.refused, time.monotonic() - feed.started),
-            )
-
-    def _on_store(self, event: Event) -> Dataset:
-        """Answer one C-STORE request; every failure ends here as a status."""
-        request = cast("C_STORE", event.request)
-        try:
-            incoming = cast("IncomingInstance", request._dataset_file)
-            received = incoming.finish(str(event.context.transfer_syntax))
-            status, comment = self._take(event, received)
-        except (RefusedError, RetryableError, ConfigurationError) as error:
-            status, comment = StoreStatus.OUT_OF_RESOURCES, _refusal(error)
-        except NotDicomError as error:
-            status, comment = StoreStatus.CANNOT_UNDERSTAND, str(error)
-        except Exception as error:  # noqa: BLE001  the peer needs a status, whatever happened
-            # Only the kind: the text of a foreign exception can hold values of the data set.
-            status, comment = StoreStatus.PROCESSING_FAILURE, f"internal error {type(error).__name__}"
-        self._count(event, status, comment)
-        return answer(status, comment)
-
-    def _take(self, event: Event, received: ReceivedFile) -> tuple[StoreStatus, str]:
-        identity = read_identity(received.path, received.dataset_offset, received.transfer_syntax_uid)
-        request = cast("C_STORE", event.request)
-        command = (request.AffectedSOPClassUID, request.AffectedSOPInstanceUID)
-        if command != (identity.sop_class_uid, identity.sop_instance_uid):
-            return StoreStatus.MISMATCH, "SOP UIDs of command and data set differ"
-        with self._feeds_lock:
-            self._feeds.setdefault(event.assoc, _Feed()).series_instance_uid = identity.series_instance_uid
-        placement = self._spool.place(received.path, received.dataset_offset, identity)
-        if placement == Placement.STORED:
-            self._note(event, identity, received.size)
+    def perform(self, association: Association, message: IncomingMessage) -> tuple[int, str]:
+        """Do what a request asks for; return status and error comment."""
+        field, abstract_syntax = message.command.field, message.context.abstract_syntax
+        if field == CommandField.C_STORE and abstract_syntax not in {VERIFICATION, STORAGE_COMMITMENT}:
+            return self._store_instance(association, message)
+        if field == CommandField.C_ECHO and abstract_syntax == VERIFICATION:
             return StoreStatus.SUCCESS, ""
-        return self._repeated(identity, placement)
+        if field == CommandField.N_ACTION and abstract_syntax == STORAGE_COMMITMENT:
+            return self._commit(association, message)
+        return _UNRECOGNIZED_OPERATION, "the presentation context has no such operation"
 
-    def _note(self, event: Event, identity: InstanceIdentity, size: int) -> None:
-        uids = (identity.series_instance_uid, identity.study_instance_uid)
-        self._ledger.note_instance(*uids, _calling(event), size, utc_now())
+    def _judge(self, association: Association) -> Rejection | None:
+        request = association.request
+        if request is None:
+            return Rejection.CALLING_AE_TITLE
+        if self._settings.require_called_ae_title and request.called_ae_title != self._settings.ae_title:
+            return Rejection.CALLED_AE_TITLE
+        allowed = self._settings.calling_ae_titles
+        if allowed and request.calling_ae_title not in allowed:
+            return Rejection.CALLING_AE_TITLE
+        if self._spool.free_bytes() < self._settings.reject_below_free_mb * _MEGABYTE:
+            return Rejection.LOW_SPACE
+        return None
 
-    def _repeated(self, identity: InstanceIdentity, placement: Placement) -> tuple[StoreStatus, str]:
-        """Answer for an instance that the spool had before.
+    def _store_instance(self, association: Association, message: IncomingMessage) -> tuple[int, str]:
+        def feeding(series_instance_uid: str) -> None:
+            self._open.feed(association, series_instance_uid)
 
-        A changed data set under a known UID gets the warning B000: what this node goes on to use under
-        the UID differs from what was sent. B007 would say that the data set does not fit its SOP Class,
-        and a failure would make a sender try again for ever.
-        """
-        series_uid = identity.series_instance_uid
-        if placement == Placement.CONFLICT:
-            text = f"instance {identity.sop_instance_uid} came again with other content; the first one is used"
-            self._ledger.note_warning(series_uid, text, utc_now())
-            _LOGGER.warning("series %s: %s", series_uid, text)
-            return StoreStatus.COERCION, "another object has this SOP Instance UID; the first is used"
-        spooled = self._spool.series(series_uid)
-        if spooled is not None:
-            # The first time round the ledger may have been out of reach.
-            self._ledger.reconcile(spooled, self._spool)
-        return StoreStatus.SUCCESS, ""
-
-    def _count(self, event: Event, status: StoreStatus, comment: str) -> None:
+        status, comment, size = self._store.perform(message, association.calling_ae_title, feeding)
         taken = status in {StoreStatus.SUCCESS, StoreStatus.COERCION}
-        with self._feeds_lock:
-            feed = self._feeds.setdefault(event.assoc, _Feed())
-            feed.stored += taken
-            feed.refused += not taken
+        self._open.count(association, stored=taken)
+        self.metrics.answered(status, size, time.monotonic() - message.started)
         if not taken:
-            _LOGGER.warning("instance from %s refused with 0x%04X: %s", _calling(event), status, comment)
+            _LOGGER.warning("instance from %s refused with 0x%04X: %s", association.calling_ae_title, status, comment)
+        return status, comment
+
+    def _commit(self, association: Association, message: IncomingMessage) -> tuple[int, str]:
+        sink = cast("HeldDataSet | None", message.sink)
+        if self._desk is None:
+            return _PROCESSING_FAILURE, "storage commitment is not offered"
+
+        def report(event_type_id: int, information: Dataset) -> bool:
+            sop = (STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE)
+            return association.report(sop, event_type_id, information)
+
+        try:
+            information = _decode(sink, message.context.transfer_syntax)
+            return self._desk.take(message.command.action_type_id, information, association.calling_ae_title, report)
+        except Exception as error:  # noqa: BLE001  the peer needs a status, whatever the bytes do to the decoder
+            return _PROCESSING_FAILURE, f"request cannot be decoded ({type(error).__name__})"
+
+    def _take(self, connection: socket.socket, address: str) -> None:
+        """Serve a connection in a thread of its own, if it may connect at all."""
+        if not self._is_allowed(address):
+            _LOGGER.warning("connection from %s refused: not one of receive.source_addresses", address)
+            self.metrics.rejected("address")
+            connection.close()
+            return
+        threading.Thread(target=self._serve, args=(connection, address), name="association", daemon=True).start()
+
+    def _is_allowed(self, address: str) -> bool:
+        allowed = self._settings.source_addresses
+        source = ipaddress.ip_address(address.partition("%")[0])
+        mapped = getattr(source, "ipv4_mapped", None) or source  # an IPv6 socket shows IPv4 peers so
+        return not allowed or any(mapped in network for network in allowed)
+
+    def _serve(self, connection: socket.socket, address: str) -> None:
+        association = Association(PeerStream(connection, self._tls), address, self, self._limits)
+        in_the_way = self._open.begin(association)
+        if in_the_way is not None:
+            in_the_way.interrupt()
+        try:
+            association.run()
+        finally:
+            feed = self._open.end(association)
+            if feed.is_admitted:
+                self.metrics.association_closed()
+            elif association.request is None:
+                self.metrics.rejected("no_request" if association.is_secure else "tls")
+            if feed.stored + feed.refused:
+                _LOGGER.info(
+                    "association from %s ended: %d instances stored, %d refused, %.1f s",
+                    *(association.calling_ae_title, feed.stored, feed.refused, time.monotonic() - feed.started),
+                )
+
+    def _end_all(self) -> None:
+        """Abort what is open, and wait until it has ended."""
+        deadline = time.monotonic() + _STOP_S
+        while (still_open := self._open.snapshot()) and time.monotonic() < deadline:
+            for association in still_open:
+                association.interrupt()
+            time.sleep(0.02)
 
 
-def _shut_down(server: ThreadedAssociationServer) -> None:
-    """Stop listening and abort what is established.
-
-    `ApplicationEntity.shutdown` also aborts associations that are just ending, which pynetdicom's state
-    machine does not allow: its thread dies with a traceback.
-    """
-    server.shutdown()
-    for association in server.active_associations:
-        if association.is_established:
-            association.abort()
-
-
-def _is_open(association: Association) -> bool:
-    return association.ident is None or association.is_alive()
-
-
-def _on_rejected(event: Event) -> None:
-    called = getattr(event.assoc.requestor.primitive, "called_ae_title", "")
-    _LOGGER.warning("association from %s to %s rejected", _calling(event), called)
-
-
-def _calling(event: Event) -> str:
-    return str(event.assoc.requestor.ae_title).strip()
-
-
-def _refusal(error: FewshotNodeError) -> str:
-    """Say to the peer what to do; paths are for the log of this node."""
-    _LOGGER.error("instance refused: %s", error)
-    return "node is out of resources; send again later"
-
-
-def _prefer_as_proposed(event: Event) -> None:
-    """Accept the transfer syntax that the requestor names first.
-
-    pynetdicom goes by the acceptor's order, which would make a sender decompress that offers its images
-    compressed and, as the last resort, uncompressed. The contexts are the association's own copies.
-    """
-    primitive = event.assoc.requestor.primitive
-    proposed: dict[str, dict[str, None]] = {}
-    for context in getattr(primitive, "presentation_context_definition_list", ()):
-        syntaxes = proposed.setdefault(str(context.abstract_syntax), {})
-        syntaxes.update(dict.fromkeys(str(syntax) for syntax in context.transfer_syntax))
-    for supported in event.assoc.acceptor.supported_contexts:
-        order = proposed.get(str(supported.abstract_syntax))
-        if order:
-            known: list[Any] = [syntax for syntax in order if syntax in supported.transfer_syntax]
-            supported.transfer_syntax = known or list(supported.transfer_syntax)
+def _decode(sink: HeldDataSet | None, transfer_syntax: str) -> Dataset | None:
+    """Decode a small data set of a request; None when there is none, or too much of it."""
+    if sink is None or sink.content is None:
+        return None
+    return decode(BytesIO(sink.content), transfer_syntax == IMPLICIT_VR_LITTLE_ENDIAN, True)

@@ -15,6 +15,7 @@ import os
 import shutil
 import tempfile
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,13 +102,17 @@ class Spool:
             yield
 
     def sweep(self) -> int:
-        """Remove what an earlier run left unfinished; return how many files.
+        """Remove what an earlier run left unfinished; return how many files and folders.
 
-        None of them was ever answered with success, so their senders still have them.
+        None of the files was ever answered with success, so their senders still have them; a folder is a
+        series that was being removed.
         """
-        leftovers = [path for path in self._incoming.iterdir() if path.is_file()]
+        leftovers = list(self._incoming.iterdir())
         for path in leftovers:
-            path.unlink(missing_ok=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
         return len(leftovers)
 
     def free_bytes(self) -> int:
@@ -166,6 +171,34 @@ class Spool:
     def series_files(self, series_instance_uid: str) -> tuple[Path, ...]:
         """Return the stored files of a series in the order of their names; none for an unknown series."""
         return tuple(sorted(self._folder(series_instance_uid).glob("*.dcm")))
+
+    def series_instance_uids(self) -> tuple[str, ...]:
+        """Return the Series Instance UIDs of everything stored."""
+        return tuple(sorted(folder.name for folder in self._series.iterdir() if is_uid(folder.name)))
+
+    def remove_series(self, series_instance_uid: str, instances: int) -> bool:
+        """Remove a series that has this many instances, and what conflicted with it; False when it has others.
+
+        It disappears as a whole: what an interrupted removal leaves is swept with what was being received.
+
+        Raises
+        ------
+        RefusedError
+            The file system does not let go of it.
+        """
+        folder = self._folder(series_instance_uid)
+        aside = [self._incoming / f"{uuid.uuid4().hex}.removed" for _ in range(2)]
+        with self.writing():
+            with self._placing:  # an instance comes either before the count or into a new folder
+                if len(self.series_files(series_instance_uid)) != instances:
+                    return False
+                folder.rename(aside[0])
+            if (self._conflicts / series_instance_uid).is_dir():
+                (self._conflicts / series_instance_uid).rename(aside[1])
+            sync(self._series)
+            for path in aside:
+                shutil.rmtree(path, ignore_errors=True)
+        return True
 
     def series(self, series_instance_uid: str) -> SpooledSeries | None:
         """Return what is stored of a series; None when nothing is."""

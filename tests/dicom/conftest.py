@@ -20,7 +20,7 @@ from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
 
 from fewshot_node.config import ReceiveSettings
-from fewshot_node.dicom.ledger import Ledger
+from fewshot_node.dicom.ledger import Ledger, SeriesEntry
 from fewshot_node.dicom.receive import Receiver
 from fewshot_node.dicom.spool import Spool
 
@@ -164,6 +164,18 @@ class Intake:
     ledger: Ledger
     receiver: Receiver
 
+    def settle(self) -> None:
+        """Wait until the ledger counts everything that was answered."""
+        wait_for(lambda: not self.receiver.notes.unflushed())
+
+    def entry(self, series_instance_uid: str) -> SeriesEntry | None:
+        self.settle()
+        return self.ledger.get(series_instance_uid)
+
+    def entries(self) -> tuple[SeriesEntry, ...]:
+        self.settle()
+        return self.ledger.series()
+
 
 def wait_for(condition: Callable[[], Any], deadline_s: float = DEADLINE_S) -> Any:
     """Poll until a condition holds and give its value; fail at the deadline."""
@@ -200,7 +212,9 @@ def start_intake(tmp_path: Path) -> Iterator[Callable[..., Intake]]:
     running: list[Intake] = []
 
     def start(spool: Spool | None = None, ledger: Ledger | None = None, **changes: Any) -> Intake:
-        settings = ReceiveSettings(**({"host": "127.0.0.1", "port": 0, "min_free_mb": 0} | changes))
+        settings = ReceiveSettings(
+            **({"host": "127.0.0.1", "port": 0, "min_free_mb": 0, "reject_below_free_mb": 0} | changes)
+        )
         spool = spool or Spool(tmp_path / "spool")
         ledger = ledger or Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
         intake = Intake(settings, spool, ledger, Receiver(settings, spool, ledger))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fewshot_node.dicom.identity import InstanceIdentity, encode_file_meta
-from fewshot_node.dicom.ledger import Ledger, SeriesState, TaskOutcome
+from fewshot_node.dicom.ledger import Ledger, SeriesNote, SeriesState, TaskOutcome
 from fewshot_node.dicom.spool import Spool
 from fewshot_node.errors import ConfigurationError, RetryableError, SeriesError
 from fewshot_node.records import SeriesKey
@@ -51,7 +51,7 @@ def ledger(url: str, clock: Clock) -> Iterator[Ledger]:
 
 
 def note(ledger: Ledger, series: str = "1.2", when: datetime = NOON, ae: str = "SCANNER") -> None:
-    ledger.note_instance(series, "1.1", ae, 100, when)
+    ledger.note_instances([SeriesNote.of_one(series, "1.1", ae, 100, when)])
 
 
 def dispatched(ledger: Ledger, series: str = "1.2") -> SeriesKey:
@@ -224,7 +224,9 @@ def test_a_busy_node_takes_back_only_what_was_passed_over(ledger: Ledger, clock:
     found = [entry.key for entry in ledger.stalled(clock.forward(120), older_than_s=60)]
     assert found == [passed]
     assert waiting not in found
-    ledger.note_instance("1.2", "1", "CT1", 1, clock.forward(1))  # a new revision does not hide the lease
+    ledger.note_instances(
+        [SeriesNote.of_one("1.2", "1", "CT1", 1, clock.forward(1))]
+    )  # a new revision does not hide the lease
     assert [entry.key for entry in ledger.stalled(clock.forward(1), older_than_s=60)] == [passed]
 
 
@@ -243,7 +245,7 @@ def test_series_and_counts_look_at_the_newest_revision(ledger: Ledger) -> None:
     note(ledger, "1.2", NOON + timedelta(seconds=9))
     note(ledger, "1.3", NOON)
     ledger.close("1.3")
-    ledger.note_warning("1.3", "odd", NOON)
+    ledger.note_instances((), {"1.3": [("odd", NOON)]})
     assert [str(entry.key) for entry in ledger.series()] == ["1.2@2", "1.3@1"]
     (complete,) = ledger.series(SeriesState.COMPLETE)
     assert [warning.text for warning in complete.warnings] == ["odd"]
@@ -345,12 +347,12 @@ for number in range(int(sys.argv[3])):
 NOTER = """
 import sys
 from datetime import UTC, datetime
-from fewshot_node.dicom.ledger import Ledger
+from fewshot_node.dicom.ledger import Ledger, SeriesNote
 ledger = Ledger(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
 for _ in range(int(sys.argv[3])):
-    ledger.note_instance("1.2", "1.1", sys.argv[2], 10, datetime.now(UTC))
+    ledger.note_instances([SeriesNote.of_one("1.2", "1.1", sys.argv[2], 10, datetime.now(UTC))])
 """
 
 
@@ -435,3 +437,74 @@ def test_a_busy_database_is_worth_another_try(tmp_path: Path, monkeypatch: pytes
 def test_naive_times_are_refused(ledger: Ledger) -> None:
     with pytest.raises(Exception, match="time zone"):
         note(ledger, when=datetime(2024, 5, 1))  # noqa: DTZ001
+
+
+VERSION_1 = """
+CREATE TABLE ledger_version (
+    version INTEGER NOT NULL,
+    PRIMARY KEY (version)
+);
+CREATE TABLE outcomes (
+    series_instance_uid VARCHAR(64) NOT NULL,
+    revision INTEGER NOT NULL,
+    task_name VARCHAR(255) NOT NULL,
+    task_revision INTEGER NOT NULL,
+    state VARCHAR(16) NOT NULL,
+    reason TEXT NOT NULL,
+    segmentation_instance_uid VARCHAR(64),
+    report_instance_uid VARCHAR(64),
+    seconds JSON NOT NULL,
+    PRIMARY KEY (series_instance_uid, revision, task_name)
+);
+CREATE TABLE series (
+    series_instance_uid VARCHAR(64) NOT NULL,
+    revision INTEGER NOT NULL,
+    study_instance_uid VARCHAR(64) NOT NULL,
+    calling_ae_title VARCHAR(16) NOT NULL,
+    instances INTEGER NOT NULL,
+    bytes BIGINT NOT NULL,
+    first_received DATETIME NOT NULL,
+    last_received DATETIME NOT NULL,
+    state VARCHAR(16) NOT NULL,
+    reason TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    deaths INTEGER NOT NULL,
+    submission_id VARCHAR(64),
+    dispatched_at DATETIME,
+    claimed_by VARCHAR(255),
+    lease_until DATETIME,
+    updated DATETIME NOT NULL,
+    PRIMARY KEY (series_instance_uid, revision)
+);
+CREATE TABLE warnings (
+    id INTEGER NOT NULL,
+    series_instance_uid VARCHAR(64) NOT NULL,
+    text TEXT NOT NULL,
+    time DATETIME NOT NULL,
+    PRIMARY KEY (id)
+);
+INSERT INTO ledger_version VALUES (1);
+INSERT INTO series VALUES ('1.2', 1, '1.1', 'CT1', 3, 300, '2024-05-01 12:00:00', '2024-05-01 12:01:00',
+    'delivered', '', 1, 0, NULL, NULL, NULL, NULL, '2024-05-01 12:05:00');
+INSERT INTO outcomes VALUES ('1.2', 1, 'liver', 4, 'delivered', '', '1.9', '1.8', '{"encode": 2.5}');
+"""
+
+
+def test_a_ledger_of_version_1_goes_on_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    old = sqlite3.connect(path)
+    old.executescript(VERSION_1)
+    old.close()
+    for _ in range(2):  # the second time it is of the present version already
+        ledger = Ledger(f"sqlite:///{path}")
+        entry = ledger.get("1.2")
+        assert entry is not None
+        assert (entry.state, entry.instances, entry.expected, entry.removed_at) == ("delivered", 3, None, None)
+        assert entry.outcomes[0].segmentation_instance_uid == "1.9"
+        ledger.dispose()
+    ledger = Ledger(f"sqlite:///{path}")
+    ledger.note_instances([SeriesNote.of_one("1.2", "1.1", "CT1", 100, NOON, 4)])
+    late = ledger.get("1.2")
+    assert late is not None
+    assert (late.key.revision, late.instances, late.expected) == (2, 4, 4)
+    ledger.dispose()

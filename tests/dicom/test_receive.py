@@ -72,7 +72,7 @@ def test_an_instance_is_in_the_spool_and_in_the_ledger_when_it_is_answered(
             "SCANNER",
             "FEWSHOT",
         )
-        entry = intake.ledger.get(SERIES_UID)
+        entry = intake.entry(SERIES_UID)
         assert (entry.instances, entry.state, entry.calling_ae_title) == (
             number,
             SeriesState.RECEIVING,
@@ -99,7 +99,7 @@ def test_dcmtk_sends_a_series(
         meta, encoded = split_file(path)
         assert stored.pop(meta.MediaStorageSOPInstanceUID) == encoded
     assert stored == {}
-    entry = intake.ledger.get(SERIES_UID)
+    entry = intake.entry(SERIES_UID)
     assert (entry.instances, entry.calling_ae_title) == (20, "DCMTK")
 
 
@@ -186,7 +186,7 @@ def test_every_odd_file_is_stored_unchanged_or_refused_and_the_node_lives(
     assert sender.echo() == SUCCESS
     assert connect(intake.receiver.port).echo() == SUCCESS
     assert incoming_files(intake.spool) == []
-    assert sum(entry.instances for entry in intake.ledger.series()) == len(stored_files(intake.spool))
+    assert sum(entry.instances for entry in intake.entries()) == len(stored_files(intake.spool))
 
 
 def readable(folder: Path, split_file: Any) -> Iterator[tuple[Dataset, bytes]]:
@@ -222,7 +222,7 @@ def test_uids_that_are_none_are_refused_and_leave_nothing(
     }
     assert files_below(intake.spool.root) == ["receiver.lock"]
     assert not Path("/tmp/escaped").exists()
-    assert intake.ledger.series() == ()
+    assert intake.entries() == ()
     assert sender.store(make_instance()) == SUCCESS  # on the same association
 
 
@@ -269,7 +269,7 @@ def test_the_same_instance_twice_is_stored_and_counted_once(intake: Any, connect
     assert sender.store(make_instance()) == SUCCESS
     assert sender.store(make_instance()) == SUCCESS
     assert len(stored_files(intake.spool)) == 1
-    entry = intake.ledger.get(SERIES_UID)
+    entry = intake.entry(SERIES_UID)
     assert (entry.instances, entry.warnings) == (1, ())
     assert incoming_files(intake.spool) == []
 
@@ -282,7 +282,7 @@ def test_a_changed_instance_is_kept_aside_and_warned_of(intake: Any, connect: An
     assert dcmread(path).PixelData == make_instance().PixelData
     (aside,) = (intake.spool.root / "conflicts").rglob("*.dcm")
     assert dcmread(aside).PixelData == b"\x07" * 32
-    entry = intake.ledger.get(SERIES_UID)
+    entry = intake.entry(SERIES_UID)
     assert entry.instances == 1
     (warning,) = entry.warnings
     assert make_instance().SOPInstanceUID in warning.text
@@ -291,11 +291,12 @@ def test_a_changed_instance_is_kept_aside_and_warned_of(intake: Any, connect: An
 def test_a_late_instance_makes_the_next_revision(intake: Any, connect: Any, make_instance: Any) -> None:
     sender = connect(intake.receiver.port)
     sender.store(make_instance(1))
+    intake.settle()
     key = intake.ledger.close(SERIES_UID)
     assert sender.store(make_instance(1)) == SUCCESS  # nothing new: no revision
-    assert intake.ledger.get(SERIES_UID).key == key
+    assert intake.entry(SERIES_UID).key == key
     assert sender.store(make_instance(2)) == SUCCESS
-    entry = intake.ledger.get(SERIES_UID)
+    entry = intake.entry(SERIES_UID)
     assert (entry.key.revision, entry.instances, entry.state) == (2, 2, SeriesState.RECEIVING)
     assert len(intake.ledger.received(entry.key, intake.spool).files) == 2
 
@@ -308,7 +309,8 @@ def test_an_open_association_keeps_its_series_busy(
     sender.store(make_instance())
     assert intake.receiver.busy_series() == {SERIES_UID}
     sender.store(make_instance(series_uid="1.2.3"))
-    assert intake.receiver.busy_series() == {"1.2.3"}
+    intake.settle()
+    assert intake.receiver.busy_series() == {SERIES_UID, "1.2.3"}
     sender.release()
     eventually(lambda: intake.receiver.busy_series() == set())
 
@@ -343,16 +345,33 @@ def test_two_associations_at_once_lose_nothing(intake: Any, connect: Any, make_i
     assert incoming_files(intake.spool) == []
 
 
-def test_too_little_free_space_is_out_of_resources(
-    start_intake: Any, connect: Any, make_instance: Any, tmp_path: Path
+def test_too_little_free_space_is_out_of_resources_and_passes(
+    start_intake: Any, connect: Any, make_instance: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    free_mb = shutil.disk_usage(tmp_path).free // 2**20
-    intake = start_intake(min_free_mb=2 * free_mb)
+    intake = start_intake(min_free_mb=100, reject_below_free_mb=200)
     sender = connect(intake.receiver.port)
-    assert sender.store(make_instance()) == OUT_OF_RESOURCES
-    assert sender.echo() == SUCCESS
+    with monkeypatch.context() as patch:
+        patch.setattr(intake.spool, "free_bytes", lambda: 99 * 2**20)
+        assert sender.store(make_instance()) == OUT_OF_RESOURCES
+        assert sender.echo() == SUCCESS
     assert stored_files(intake.spool) == incoming_files(intake.spool) == []
-    assert intake.ledger.series() == ()
+    assert intake.entries() == ()
+    assert sender.store(make_instance()) == SUCCESS
+
+
+def test_a_nearly_full_disk_rejects_new_associations_as_transient_and_passes(
+    start_intake: Any, connect: Any, make_instance: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intake = start_intake(min_free_mb=100, reject_below_free_mb=200)
+    before = connect(intake.receiver.port)
+    with monkeypatch.context() as patch:
+        patch.setattr(intake.spool, "free_bytes", lambda: 150 * 2**20)
+        rejected = connect(intake.receiver.port).association
+        assert rejected.is_rejected
+        answer = rejected.acceptor.primitive
+        assert (answer.result, answer.result_source) == (0x02, 0x03)  # transient, PS3.8 Table 9-21
+        assert before.store(make_instance()) == SUCCESS  # it was there first
+    assert connect(intake.receiver.port).association.is_established
 
 
 @pytest.fixture
@@ -379,7 +398,7 @@ def test_a_full_disk_is_out_of_resources_and_passes(
     intake.receiver.stop()
 
 
-def test_a_ledger_out_of_reach_is_worth_another_try(
+def test_a_ledger_out_of_reach_costs_no_image(
     intake: Any, connect: Any, make_instance: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unreachable(*_arguments: Any) -> None:
@@ -387,11 +406,12 @@ def test_a_ledger_out_of_reach_is_worth_another_try(
 
     sender = connect(intake.receiver.port)
     with monkeypatch.context() as patch:
-        patch.setattr(intake.ledger, "note_instance", unreachable)
-        assert sender.store(make_instance()) == OUT_OF_RESOURCES
-    assert intake.ledger.series() == ()
-    assert sender.store(make_instance()) == SUCCESS
-    assert intake.ledger.get(SERIES_UID).instances == 1
+        patch.setattr(intake.ledger, "note_instances", unreachable)
+        assert sender.store(make_instance()) == SUCCESS
+        sender.release()
+        assert intake.receiver.busy_series() == {SERIES_UID}  # nobody may take it for complete
+        assert intake.ledger.series() == ()
+    assert intake.entry(SERIES_UID).instances == 1
     assert len(stored_files(intake.spool)) == 1
 
 
@@ -426,6 +446,7 @@ def test_no_more_associations_than_allowed(start_intake: Any, connect: Any, even
     first = connect(intake.receiver.port)
     assert first.association.is_established
     assert connect(intake.receiver.port).association.is_rejected
+    assert first.echo() == SUCCESS
     first.release()
     eventually(lambda: connect(intake.receiver.port).association.is_established)
 
@@ -492,7 +513,7 @@ from fewshot_node.dicom.receive import Receiver
 from fewshot_node.dicom.spool import Spool
 import json, pathlib
 home = pathlib.Path(sys.argv[1])
-settings = ReceiveSettings(host="127.0.0.1", port=0, min_free_mb=0)
+settings = ReceiveSettings(host="127.0.0.1", port=0, min_free_mb=0, reject_below_free_mb=0)
 ledger = Ledger(f"sqlite:///{home / 'ledger.sqlite'}")
 receiver = Receiver(settings, Spool(home / "spool"), ledger)
 with receiver, CompletionLoop(ledger, settings, receiver.busy_series):
@@ -561,11 +582,11 @@ def test_kill_9_in_mid_transfer_loses_nothing_that_was_answered(
     stored = {path.stem: split_file(path)[1] for path in stored_files(intake.spool)}
     assert stored == {dataset.SOPInstanceUID: encode_instance(dataset) for dataset in answered}
     assert [dcmread(path).PatientID for path in stored_files(intake.spool)] == ["SECRET-ID"] * 15
-    entry = intake.ledger.get(SERIES_UID)
+    entry = intake.entry(SERIES_UID)
     assert (entry.state, entry.instances, entry.key.revision) == (SeriesState.RECEIVING, 15, 1)
     assert (entry.study_instance_uid, entry.calling_ae_title) == (answered[0].StudyInstanceUID, "SCANNER")
     assert connect(intake.receiver.port).store(unfinished) == SUCCESS
-    assert intake.ledger.get(SERIES_UID).instances == 16
+    assert intake.entry(SERIES_UID).instances == 16
 
 
 def test_kill_9_while_answers_come_loses_nothing(
@@ -586,7 +607,7 @@ def test_kill_9_while_answers_come_loses_nothing(
     intake = start_intake()
     stored = {dcmread(path).InstanceNumber for path in stored_files(intake.spool)}
     assert set(answered) <= stored
-    assert intake.ledger.get(SERIES_UID).instances == len(stored)
+    assert intake.entry(SERIES_UID).instances == len(stored)
 
 
 def test_a_lost_ledger_is_made_anew(start_intake: Any, connect: Any, make_instance: Any, tmp_path: Path) -> None:

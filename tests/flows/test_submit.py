@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fewshot_node.config import NodeSettings, PrefectSettings
-from fewshot_node.dicom.ledger import Ledger, SeriesState
+from fewshot_node.dicom.ledger import Ledger, SeriesNote, SeriesState
 from fewshot_node.records import SeriesKey
 from flows.environment import prefect_environment, server_address
 
@@ -28,7 +28,7 @@ def test_the_ui_is_told_its_own_address_and_no_telemetry_leaves() -> None:
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}", clock=lambda: NOW)
-    ledger.note_instance("1.2.3", "1.2", "CT1", 10, NOW)
+    ledger.note_instances([SeriesNote.of_one("1.2.3", "1.2", "CT1", 10, NOW)])
     assert ledger.close("1.2.3") == SeriesKey("1.2.3", 1)
     return ledger
 

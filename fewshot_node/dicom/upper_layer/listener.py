@@ -1,0 +1,88 @@
+"""Listening for connections: one thread that accepts them and does nothing else."""
+
+import errno
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+
+from fewshot_node.errors import ConfigurationError, PortInUseError
+
+_LOGGER = logging.getLogger(__name__)
+_BACKLOG = 256
+_WITHOUT_DESCRIPTORS_S = 0.2
+
+
+class Listener:
+    """Accepts connections and hands each over, with the address that it comes from.
+
+    Parameters
+    ----------
+    take
+        Takes a connection; must return at once.
+
+    Raises
+    ------
+    PortInUseError
+        Another process listens on the port.
+    ConfigurationError
+        The address is not this machine's.
+    """
+
+    def __init__(self, host: str, port: int, take: Callable[[socket.socket, str], None]) -> None:
+        self._socket = _listen(host, port)
+        self._take = take
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="listener", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return int(self._socket.getsockname()[1])
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether connections are being accepted."""
+        return self._thread.is_alive()
+
+    def __enter__(self) -> "Listener":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread
+        self._thread.join()
+        self._socket.close()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                connection, address = self._socket.accept()
+            except OSError as error:
+                if not self._stopping.is_set():  # out of descriptors, or a peer that was quick to leave
+                    _LOGGER.warning("a connection could not be accepted: %s", error.strerror)
+                    self._stopping.wait(_WITHOUT_DESCRIPTORS_S)
+                continue
+            # An answer is small and waited for: Nagle's algorithm would hold it back for 40 ms.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            self._take(connection, str(address[0]))
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = host == "::" and socket.has_dualstack_ipv6()
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=both)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            message = f"{host}:{port} is in use by another process: stop it or set another receive.port"
+            raise PortInUseError(message) from error
+        message = f"cannot listen on {host}:{port} ({error.strerror}): check receive.host and receive.port"
+        raise ConfigurationError(message) from error

@@ -1,0 +1,39 @@
+"""Everything that takes images in, composed: one process, no torch, no Prefect."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from fewshot_node.dicom.commitment import CommitmentDesk
+from fewshot_node.dicom.completion import CompletionLoop
+from fewshot_node.dicom.expected import ExpectedCounts
+from fewshot_node.dicom.health import intake_checks
+from fewshot_node.dicom.monitor import MonitorServer
+from fewshot_node.dicom.node_state import NodeState
+from fewshot_node.dicom.receive import Receiver
+from fewshot_node.dicom.retention import RetentionLoop
+from fewshot_node.node import Node
+
+
+@contextmanager
+def running_intake(node: Node) -> Iterator[Receiver]:
+    """Receive, close series, tell commitments, remove what may go and show how it is, within the context.
+
+    Raises
+    ------
+    PortInUseError, ConfigurationError
+        The receiver or the monitor cannot listen, or another receiver uses the spool.
+    """
+    settings = node.settings
+    receive = settings.receive
+    desk = CommitmentDesk(settings.commitments, node.spool, settings.commitment, receive.ae_title)
+    with ExitStack() as running:
+        running.enter_context(desk)
+        receiver = running.enter_context(Receiver(receive, node.spool, node.ledger, desk))
+        running.enter_context(CompletionLoop(node.ledger, receive, receiver.busy_series))
+        running.enter_context(RetentionLoop(node.spool, node.ledger, settings.retention))
+        if receive.ask_pacs_for_count:
+            running.enter_context(ExpectedCounts(node.ledger, settings.pacs))
+        receiver.metrics.add(NodeState(node.spool, node.ledger, receiver.notes.unflushed))
+        checks = intake_checks(lambda: receiver.is_listening, node.spool, node.ledger, receive.min_free_mb)
+        running.enter_context(MonitorServer(settings.monitor, receiver.metrics, checks))
+        yield receiver
