@@ -1,0 +1,89 @@
+"""Counts that the PACS knows, asked of a real Orthanc."""
+
+import io
+import json
+import urllib.request
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fewshot_node.config import PacsSettings, ReceiveSettings
+from fewshot_node.dicom.completion import close_quiet_series
+from fewshot_node.dicom.expected import ExpectedCounts, count_at_pacs
+from fewshot_node.dicom.ledger import Ledger, SeriesNote
+from fewshot_node.errors import PeerUnavailableError
+
+NOON = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
+SERIES, STUDY = "1.2.826.0.1.3680043.8.498.77", "1.2.826.0.1.3680043.8.498.1"
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    yield ledger
+    ledger.dispose()
+
+
+@pytest.fixture
+def pacs(orthanc: Any, make_instance: Any) -> PacsSettings:
+    """An Orthanc that holds three instances of the series."""
+    for number in (1, 2, 3):
+        encoded = io.BytesIO()
+        make_instance(number, SERIES).save_as(encoded, enforce_file_format=True)
+        with urllib.request.urlopen(f"{orthanc.url}/instances", data=encoded.getvalue(), timeout=10) as answer:
+            assert json.load(answer)["Status"] in {"Success", "AlreadyStored"}
+    return PacsSettings(ae_title=orthanc.aet, port=orthanc.dicom_port, timeout_s=10)
+
+
+def come(ledger: Ledger, instances: int, series: str = SERIES) -> None:
+    for _ in range(instances):
+        ledger.note_instances([SeriesNote.of_one(series, STUDY, "CT1", 1, NOON)])
+
+
+@pytest.mark.orthanc
+def test_a_series_that_the_pacs_has_no_more_of_is_complete_at_once(ledger: Ledger, pacs: PacsSettings) -> None:
+    asking, now = ExpectedCounts(ledger, pacs), NOON + timedelta(seconds=1)
+    come(ledger, 2)
+    come(ledger, 1, "1.2.3")  # the PACS does not know it
+    asking.ask_once()
+    assert close_quiet_series(ledger, ReceiveSettings(), (), now) == []
+    come(ledger, 1)
+    asking.ask_once()
+    closed = close_quiet_series(ledger, ReceiveSettings(), (), now)
+    assert [key.series_instance_uid for key in closed] == [SERIES]
+    assert {entry.key.series_instance_uid: entry.expected for entry in ledger.series()} == {SERIES: 3, "1.2.3": None}
+
+
+@pytest.mark.orthanc
+def test_the_loop_asks_until_it_knows(ledger: Ledger, pacs: PacsSettings, eventually: Any) -> None:
+    come(ledger, 1)
+    with ExpectedCounts(ledger, pacs, ask_again_s=0.01):
+        eventually(lambda: ledger.get(SERIES).expected == 3)  # type: ignore[union-attr]
+
+
+def test_a_pacs_that_is_away_costs_one_log_line(
+    ledger: Ledger, free_port: Any, caplog: pytest.LogCaptureFixture, eventually: Any
+) -> None:
+    away = PacsSettings(port=free_port(), timeout_s=1)
+    come(ledger, 1)
+    entry = ledger.get(SERIES)
+    assert entry is not None
+    with pytest.raises(PeerUnavailableError):
+        count_at_pacs(entry, away)
+    asked: list[int] = []
+    asking = ExpectedCounts(ledger, away, ask_again_s=0.01)
+    ask_once = asking.ask_once
+
+    def counted() -> None:
+        asked.append(1)
+        ask_once()
+
+    asking.ask_once = counted  # type: ignore[method-assign]
+    with asking:
+        eventually(lambda: len(asked) > 3)
+    lines = [record.getMessage() for record in caplog.records if record.name.endswith("expected")]
+    assert len(lines) == 1
+    assert "does not answer" in lines[0]
