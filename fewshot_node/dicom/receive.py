@@ -17,6 +17,7 @@ from pynetdicom.dsutils import decode
 
 from fewshot_node.config import ReceiveSettings
 from fewshot_node.dicom.commitment import CommitmentDesk
+from fewshot_node.dicom.commitment_request import MOST_REFERENCES
 from fewshot_node.dicom.ledger import Ledger
 from fewshot_node.dicom.metrics import IntakeMetrics
 from fewshot_node.dicom.notes import IntakeNotes
@@ -42,6 +43,7 @@ from fewshot_node.dicom.upper_layer.tls import server_context
 _LOGGER = logging.getLogger(__name__)
 _MEGABYTE = 2**20
 _STOP_S = 10.0
+_ITEM_TAG = b"\xfe\xff\x00\xe0"
 _UNRECOGNIZED_OPERATION = 0x0211
 _PROCESSING_FAILURE = 0x0110
 
@@ -256,7 +258,11 @@ class Receiver:
 
 
 def _decode(sink: HeldDataSet | None, transfer_syntax: str) -> Dataset | None:
-    """Decode a small data set of a request; None when there is none, or too much of it."""
-    if sink is None or sink.content is None:
+    """Decode a small data set of a request; None when there is none, or too much of it.
+
+    A decoded item takes a hundred times the memory of an encoded empty one, so they are counted first.
+    """
+    content = None if sink is None else sink.content
+    if content is None or content.count(_ITEM_TAG) > MOST_REFERENCES:
         return None
-    return decode(BytesIO(sink.content), transfer_syntax == IMPLICIT_VR_LITTLE_ENDIAN, True)
+    return decode(BytesIO(content), transfer_syntax == IMPLICIT_VR_LITTLE_ENDIAN, True)

@@ -18,6 +18,7 @@ from fewshot_node.dicom.commitment import CommitmentDesk
 from fewshot_node.dicom.ledger import Ledger
 from fewshot_node.dicom.receive import Receiver
 from fewshot_node.dicom.spool import Spool
+from tests.dicom.wire import COMMAND, LAST, P_DATA, WireSender, command_set, p_data, status_of
 
 SUCCESS, INVALID_ARGUMENT, NO_SUCH_ACTION = 0x0000, 0x0115, 0x0123
 COMMITMENT, COMMITMENT_INSTANCE = UID("1.2.840.10008.1.20.1"), UID("1.2.840.10008.1.20.1.1")
@@ -203,3 +204,19 @@ def test_orthanc_asks_and_is_told(start: Any, orthanc: Any, make_instance: Any, 
     assert [entry["SOPInstanceUID"] for entry in told["Success"]] == [stored.SOPInstanceUID]
     assert [(entry["SOPInstanceUID"], entry["FailureReason"]) for entry in told["Failures"]] == [(absent[1], 0x0112)]
     assert told["RemoteAET"] == "FEWSHOT"
+
+
+def test_a_request_of_a_great_many_empty_items_is_refused_undecoded(
+    start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few megabytes of them would take a gigabyte once they are data sets."""
+    monkeypatch.setattr("fewshot_node.dicom.receive.decode", lambda *_arguments: pytest.fail("it was decoded"))
+    commitment, implicit = "1.2.840.10008.1.20.1", "1.2.840.10008.1.2"
+    elements = {0x0003: commitment, 0x0100: 0x0130, 0x0110: 1, 0x0800: 1, 0x1001: f"{commitment}.1", 0x1008: 1}
+    items = b"\x08\x00\x99\x11\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\0\0\0\0" * 100_000
+    with WireSender(start().port, contexts=[(1, commitment, (implicit,))]) as sender:
+        sender.send(p_data(1, COMMAND | LAST, command_set(elements)))
+        for start in range(0, len(items), 16000):
+            sender.send(p_data(1, LAST if start + 16000 >= len(items) else 0, items[start : start + 16000]))
+        kind, body = sender.receive()
+        assert (kind, status_of(body[6:])) == (P_DATA, 0x0115)

@@ -8,7 +8,7 @@ from fewshot_node.dicom.upper_layer.negotiation import AcceptedContext
 from fewshot_node.errors import ProtocolError
 
 _LONGEST_COMMAND_BYTES = 16384
-_LONGEST_HELD_BYTES = 2**24
+_LONGEST_HELD_BYTES = 5 * 2**20
 
 
 class Sink(Protocol):
