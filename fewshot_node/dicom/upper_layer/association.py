@@ -19,7 +19,7 @@ from fewshot_node.dicom.upper_layer.command import (
     encode_event_report,
     encode_response,
 )
-from fewshot_node.dicom.upper_layer.message import IncomingMessage, Sink
+from fewshot_node.dicom.upper_layer.message import LONGEST_COMMAND_BYTES, IncomingMessage, Sink
 from fewshot_node.dicom.upper_layer.negotiation import (
     APPLICATION_CONTEXT,
     AcceptedContext,
@@ -238,7 +238,7 @@ class Association:
         if message.context is not context:
             raise ProtocolError("one message came under two presentation contexts")
         if pdv.is_command:
-            fragment = read_bounded(self._stream, pdv.size, _LONGEST_SHORT_PDU_BYTES * 16, "command set")
+            fragment = read_bounded(self._stream, pdv.size, LONGEST_COMMAND_BYTES, "command set")
             message.add_command(fragment, is_last=pdv.is_last)
             if pdv.is_last and message.command.has_data_set:
                 message.sink = self._entity.sink(self, message)

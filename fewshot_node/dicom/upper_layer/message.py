@@ -7,7 +7,7 @@ from fewshot_node.dicom.upper_layer.command import Command, decode_command
 from fewshot_node.dicom.upper_layer.negotiation import AcceptedContext
 from fewshot_node.errors import ProtocolError
 
-_LONGEST_COMMAND_BYTES = 16384
+LONGEST_COMMAND_BYTES = 16384
 _LONGEST_HELD_BYTES = 5 * 2**20
 
 
@@ -75,7 +75,7 @@ class IncomingMessage:
             It is too long, is no command set, or was complete before.
         """
         self._encoded += fragment
-        if self._command is not None or len(self._encoded) > _LONGEST_COMMAND_BYTES:
+        if self._command is not None or len(self._encoded) > LONGEST_COMMAND_BYTES:
             raise ProtocolError("a command set goes on after its end, or is too long")
         if is_last:
             self._command = decode_command(bytes(self._encoded))
