@@ -9,7 +9,7 @@ import pydicom
 import pytest
 
 from fewshot_node.config import load_settings
-from fewshot_node.dicom.ledger import Ledger, SeriesState, TaskOutcome
+from fewshot_node.dicom.ledger import Ledger, SeriesNote, SeriesState, TaskOutcome
 from fewshot_node.evaluation.phantom_series import write_labels_nifti, write_series
 from fewshot_node.evaluation.phantoms import PhantomSettings, torso_ct
 from tests.cli.conftest import Printed
@@ -74,8 +74,9 @@ def ended(home: Path) -> str:
     settings = load_settings(home)
     settings.home.mkdir()
     ledger = Ledger(settings.ledger_url)
-    ledger.note_instance("1.2.3", "1.2", "CT1", 100, datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
-    ledger.note_warning("1.2.3", "instance 1.2.3.4 came twice with other content", datetime(2026, 1, 2, tzinfo=UTC))
+    came = SeriesNote.of_one("1.2.3", "1.2", "CT1", 100, datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), stated=3)
+    twice = ("instance 1.2.3.4 came twice with other content", datetime(2026, 1, 2, tzinfo=UTC))
+    ledger.note_instances([came], {"1.2.3": [twice]})
     key = ledger.close("1.2.3")
     assert key is not None
     assert ledger.claim(key, 1, "worker", 60)
@@ -91,7 +92,7 @@ def test_an_operator_sees_how_a_series_ended_and_starts_it_again(run: Run, ended
     assert "knee: the PACS is away" in run("series", "list", "--state", "failed").out
     assert "no series" in run("series", "list", "--state", "delivered").out
     shown = run("series", "show", ended).out
-    for text in ("from      CT1, 1 instances", "liver revision 3: delivered", "2.25.1", "encode 1.2 s", "came twice"):
+    for text in ("from      CT1, 1/3 instances", "liver revision 3: delivered", "2.25.1", "encode 1.2 s", "came twice"):
         assert text in shown
     assert "queued again" in run("series", "retry", ended).out
     assert "warning   2026-01-02 00:00:00 instance 1.2.3.4 came twice" in shown
@@ -105,10 +106,21 @@ def test_an_operator_starts_all_failed_series_again(run: Run, ended: str) -> Non
     assert "no series" in run("series", "list", "--state", "failed").out
 
 
+def test_a_series_that_retention_removed_cannot_be_started_again(run: Run, home: Path, ended: str) -> None:
+    ledger = Ledger(load_settings(home).ledger_url)
+    entry = ledger.get(ended)
+    assert entry is not None
+    assert ledger.mark_removed(entry.key, entry.state, 1, datetime(2026, 2, 3, tzinfo=UTC))
+    assert "removed   2026-02-03 00:00:00" in run("series", "show", ended).out
+    refused = run("series", "retry", ended)
+    assert (refused.status, "were removed (retention): send or pull it again" in refused.error) == (1, True)
+
+
 def test_an_operator_closes_a_series_early(run: Run, home: Path) -> None:
     settings = load_settings(home)
     settings.home.mkdir()
-    Ledger(settings.ledger_url).note_instance("1.2.9", "1.2", "CT1", 100, datetime(2026, 1, 2, tzinfo=UTC))
+    came = SeriesNote.of_one("1.2.9", "1.2", "CT1", 100, datetime(2026, 1, 2, tzinfo=UTC))
+    Ledger(settings.ledger_url).note_instances([came])
     assert "1.2.9@1 is complete" in run("series", "close", "1.2.9").out
     refused = run("series", "close", "1.2.9")
     assert (refused.status, "is not being received" in refused.error) == (1, True)
