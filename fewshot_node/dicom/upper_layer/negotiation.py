@@ -15,6 +15,7 @@ from pynetdicom.pdu_primitives import (
 from pynetdicom.presentation import PresentationContext
 
 from fewshot_node.dicom.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from fewshot_node.dicom.services import IMPLICIT_VR_LITTLE_ENDIAN
 from fewshot_node.dicom.upper_layer.pdu import PduType
 from fewshot_node.errors import ProtocolError
 
@@ -82,14 +83,14 @@ def decode_request(body: bytes) -> AssociationRequest:
 def _ae_title(text: str) -> str:
     """Strip padding; what does not print must not reach a log."""
     title = text.strip(" \0")
-    if not (title.isascii() and title.isprintable()):
+    if not (title and title.isascii() and title.isprintable()):
         raise ProtocolError("association request holds an AE title that is none")
     return title
 
 
 def _proposed(item: PresentationContextItemRQ) -> ProposedContext:
-    if item.context_id is None or not item.transfer_syntax:
-        raise ProtocolError("association request proposes an incomplete presentation context")
+    if item.context_id is None or item.context_id % 2 == 0 or not item.transfer_syntax:
+        raise ProtocolError("association request proposes a presentation context that is none")
     return ProposedContext(item.context_id, str(item.abstract_syntax), tuple(map(str, item.transfer_syntax)))
 
 
@@ -139,7 +140,7 @@ def _result(
     result = PresentationContext()
     result.context_id = proposed.context_id
     # The transfer syntax of a rejected context is not significant (PS3.8 Table 9-18), but must be there.
-    result.transfer_syntax = [accepted.transfer_syntax if accepted else proposed.transfer_syntaxes[0]]
+    result.transfer_syntax = [accepted.transfer_syntax if accepted else IMPLICIT_VR_LITTLE_ENDIAN]
     known = proposed.abstract_syntax in offered
     result.result = _ACCEPTED if accepted else _NO_TRANSFER_SYNTAXES if known else _NO_ABSTRACT_SYNTAX
     return result

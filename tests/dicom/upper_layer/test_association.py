@@ -139,10 +139,16 @@ def test_what_breaks_the_rules_is_aborted_and_costs_nobody_else(intake: Any, sen
         (pdu(1, b"\xff" * 200), {ABORT, ASSOCIATE_RJ}),
         (pdu(1, b""), {ABORT}),
         (associate_rq(calling="EVIL\nLOG LINE"), {ABORT}),
+        (associate_rq(calling=" "), {ABORT}),
         (associate_rq(contexts=[(1, "1.2.840.10008.1.1", ())]), {ABORT}),
+        (associate_rq(contexts=[(2, "1.2.840.10008.1.1", ("1.2.840.10008.1.2",))]), {ABORT}),
+        (associate_rq(contexts=[(1, "no UID", ("neither",))]), {ASSOCIATE_AC}),
         (associate_rq().replace(b"1.2.840.10008.3.1.1.1", b"1.2.840.10008.3.1.1.2"), {ASSOCIATE_RJ}),
     ],
-    ids=["http", "release", "huge", "ones", "empty", "newline", "no syntax", "application context"],
+    ids=[
+        *("http", "release", "huge", "ones", "empty", "newline", "nameless"),
+        *("no syntax", "even context", "odd names", "application context"),
+    ],
 )
 def test_a_first_pdu_that_is_no_request_is_refused(intake: Any, first: bytes, expected: set[int]) -> None:
     with connected(intake.receiver.port, 10) as connection:
