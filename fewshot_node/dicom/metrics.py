@@ -4,6 +4,8 @@ No label takes a value that a peer chooses: AE titles, UIDs and addresses stay o
 those of this node's own tables. So the number of time series is fixed when the process starts, whatever comes.
 """
 
+from typing import Any
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.registry import Collector
 
@@ -27,7 +29,7 @@ class IntakeMetrics:
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
-        options = {"namespace": NAMESPACE, "registry": registry}
+        options: dict[str, Any] = {"namespace": NAMESPACE, "registry": registry}
         self._open = Gauge("associations_open", "Associations that are open now.", **options)
         self._opened = Counter("associations", "Associations that were accepted.", **options)
         self._bytes = Counter("received_bytes", "Bytes of the instances that were answered with success.", **options)

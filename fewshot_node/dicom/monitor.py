@@ -118,7 +118,7 @@ class _Server(socketserver.ThreadingTCPServer):
 
     allow_reuse_address = True
     daemon_threads = True
-    request_queue_size = MAX_CONNECTIONS
+    request_queue_size = 128  # room for those that wait until the oldest has been dropped
 
     def __init__(self, address: tuple[str, int], pages: Mapping[str, Page]) -> None:
         self.pages = pages
@@ -137,16 +137,18 @@ class _Server(socketserver.ThreadingTCPServer):
                 return
         with self._lock:
             self._connections[request] = None
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no more threads can be started
+            self._leave(request)
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Serve one connection to its end."""
         try:
             super().process_request_thread(request, client_address)
         finally:
-            with self._lock:
-                self._connections.pop(request, None)
-            self._free.release()
+            self._leave(request)
 
     def server_close(self) -> None:
         """Stop listening and end what is open."""
@@ -158,6 +160,11 @@ class _Server(socketserver.ThreadingTCPServer):
         error = sys.exc_info()[1]
         level = logging.DEBUG if isinstance(error, OSError) else logging.WARNING
         _LOGGER.log(level, "monitor connection ended by %s", type(error).__name__)
+
+    def _leave(self, request: socket.socket) -> None:
+        with self._lock:
+            self._connections.pop(request, None)
+        self._free.release()
 
     def _drop(self, count: int) -> None:
         with self._lock:
