@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test check fix peers clean
+.PHONY: demo test check fix conformance peers clean
 
 demo: $(STAMP) peers
 	$(BIN)/fewshot-node demo $(ARGS)
@@ -22,6 +22,10 @@ check: $(STAMP)
 fix: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Writes the conformance statement into the README again, from the tables of the code.
+conformance: $(STAMP)
+	$(BIN)/fewshot-node conformance --into README.md
 
 # A real Orthanc, dcmtk and dicom3tools where root can install them; says what is missing otherwise.
 peers:

@@ -12,7 +12,20 @@ from safetensors import SafetensorError
 from typer.core import TyperGroup
 
 from fewshot_node import __version__
-from fewshot_node.cli import demo, doctor, pacs, pretrain, route, run, series, serve, tasks, templates
+from fewshot_node.cli import (
+    conformance,
+    demo,
+    doctor,
+    pacs,
+    pretrain,
+    pull,
+    route,
+    run,
+    series,
+    serve,
+    tasks,
+    templates,
+)
 from fewshot_node.cli.printing import plain_console
 from fewshot_node.cli.state import CliState
 from fewshot_node.cli.trouble import describe_os_error, underlying_os_error
@@ -60,7 +73,9 @@ app.add_typer(pacs.app, name="pacs", help="Talk to the configured PACS.")
 app.add_typer(pretrain.app, name="pretrain", help="Make the embedded models again.")
 serve.register(app)
 run.register(app)
+pull.register(app)
 doctor.register(app)
+conformance.register(app)
 demo.register(app)
 
 

@@ -2,18 +2,25 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
 from fewshot_node.config import PacsSettings
+from fewshot_node.dicom.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from fewshot_node.errors import DeliveryError, PeerUnavailableError
 
+EventHandler = tuple[evt.EventType, Callable[[evt.Event], Any]]
+"""One of pynetdicom's events, and what to call when it occurs."""
+
 SUCCESS = 0x0000
-_PENDING = {0xFF00, 0xFF01}
+OPTIONAL_KEYS_IGNORED = 0xFF01
+_PENDING = {0xFF00, OPTIONAL_KEYS_IGNORED}
+_REMEDIES = {0xA700: "it is out of resources, ask for less", 0xB001: "it gives only some of the matches, ask for less"}
 
 
 def read_answers(
@@ -28,14 +35,25 @@ def read_answers(
     PeerUnavailableError
         The peer went away.
     """
+    return (identifier for _, identifier in read_matches(responses, pacs, service))
+
+
+def read_matches(
+    responses: Iterator[tuple[Dataset, Dataset | None]], pacs: PacsSettings, service: str
+) -> Iterator[tuple[int, Dataset]]:
+    """Give status and identifier of each pending answer, as `read_answers` does.
+
+    `OPTIONAL_KEYS_IGNORED` says that not all keys were matched (PS3.4 C.4.1.1.4).
+    """
     try:
         for answer, identifier in responses:
             status = read_status(answer, pacs)
             if status in _PENDING:
                 if identifier is not None:
-                    yield identifier
+                    yield status, identifier
             elif status != SUCCESS:
-                message = f"{peer_name(pacs)} answers {service} with status 0x{status:04X}: look at its log"
+                remedy = _REMEDIES.get(status, "look at its log")
+                message = f"{peer_name(pacs)} answers {service} with status 0x{status:04X}: {remedy}"
                 raise DeliveryError(message)
     except ValueError as error:
         raise DeliveryError(f"{peer_name(pacs)} does not accept {service}: enable it there") from error
@@ -56,14 +74,16 @@ def associate(
     pacs: PacsSettings,
     contexts: list[PresentationContext],
     retrieved_classes: Sequence[str] = (),
-    on_store: Callable[[evt.Event], int] | None = None,
+    handlers: Sequence[EventHandler] = (),
 ) -> Iterator[Association]:
-    """Open an association and release it at the end.
+    """Open an association and release it at the end, or abort it when the user breaks off.
 
     Parameters
     ----------
     retrieved_classes
-        SOP classes that this side takes as SCP during a C-GET (PS3.7 D.3.3.4), handled by `on_store`.
+        SOP classes that this side takes as SCP during a C-GET (PS3.7 D.3.3.4).
+    handlers
+        What happens on pynetdicom's events, for example on ``evt.EVT_C_STORE`` during a C-GET.
 
     Raises
     ------
@@ -71,10 +91,10 @@ def associate(
         Nobody listens, or the peer rejects or aborts the association, or accepts nothing of it.
     """
     connected: list[bool] = []
-    handlers: list[Any] = [(evt.EVT_CONN_OPEN, lambda _event: connected.append(True))]
-    if on_store is not None:
-        handlers.append((evt.EVT_C_STORE, on_store))
+    note_connection: EventHandler = (evt.EVT_CONN_OPEN, lambda _event: connected.append(True))
     entity = AE(ae_title=pacs.calling_ae_title)
+    entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+    entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     entity.acse_timeout = entity.dimse_timeout = pacs.timeout_s
     entity.network_timeout = entity.connection_timeout = pacs.timeout_s
     association = entity.associate(
@@ -83,12 +103,15 @@ def associate(
         contexts=contexts,
         ae_title=pacs.ae_title,
         ext_neg=[build_role(sop_class, scp_role=True) for sop_class in retrieved_classes],
-        evt_handlers=handlers,
+        evt_handlers=cast("Any", [note_connection, *handlers]),
     )
     if not association.is_established:
         raise PeerUnavailableError(_describe_refusal(association, pacs, bool(connected)))
     try:
         yield association
+    except KeyboardInterrupt:
+        association.abort()  # a release would wait for the answers that are still on their way
+        raise
     finally:
         if association.is_established:
             association.release()
@@ -96,9 +119,10 @@ def associate(
 
 def _describe_refusal(association: Association, pacs: PacsSettings, connected: bool) -> str:
     if not connected:
-        return f"{peer_name(pacs)} does not answer: check that it runs and that host and port are right"
+        return f"{peer_name(pacs)} does not answer: check that it runs, and pacs.host and pacs.port"
     if association.is_rejected:
-        return f"{peer_name(pacs)} rejects the association: check the AE titles on both sides"
+        titles = "pacs.ae_title and pacs.calling_ae_title"
+        return f"{peer_name(pacs)} rejects the association: check the AE titles on both sides ({titles})"
     if association.rejected_contexts:
         return f"{peer_name(pacs)} supports nothing of what was proposed: enable the service there"
     return f"{peer_name(pacs)} ends the association at once: check that a DICOM service listens there"

@@ -17,7 +17,7 @@ COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
 _TOLERANCE_MM = 0.01
 _REMEDY = "a fault of this node; keep the series and report it"
 
-_ALWAYS_REQUIRED = (
+ALWAYS_REQUIRED = (
     "SOPClassUID",
     "SOPInstanceUID",
     "StudyInstanceUID",
@@ -34,7 +34,7 @@ _ALWAYS_REQUIRED = (
     "ContentTime",
     "ContributingEquipmentSequence",
 )
-_REQUIRED = {
+REQUIRED = {
     SEGMENTATION: (
         "FrameOfReferenceUID",
         "ImageType",
@@ -99,9 +99,9 @@ def check_object(dataset: Dataset, volume: Volume, sources: Sequence[Dataset]) -
 
 def _require_attributes(dataset: Dataset, name: str) -> None:
     sop_class = str(dataset.get("SOPClassUID", ""))
-    if sop_class not in _REQUIRED:
+    if sop_class not in REQUIRED:
         raise ConformanceError(f"{name}: SOP class {sop_class} is none that this node writes: {_REMEDY}")
-    for keyword in (*_ALWAYS_REQUIRED, *_REQUIRED[sop_class]):
+    for keyword in (*ALWAYS_REQUIRED, *REQUIRED[sop_class]):
         if keyword not in dataset or dataset[keyword].is_empty:
             raise ConformanceError(f"{name}: {keyword} is absent or empty: {_REMEDY}")
 

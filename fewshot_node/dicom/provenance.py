@@ -53,7 +53,7 @@ _COPIED_ATTRIBUTES = (
 )
 _DATE_TIME_PAIRS = ("Acquisition", "Content", "Series", "Study")
 _NO_DATE = datetime(1900, 1, 1)  # noqa: DTZ001  DICOM dates state no zone
-_UTF_8 = "ISO_IR 192"
+UTF_8 = "ISO_IR 192"
 _LONGEST_LO = 64
 _SERIES_NUMBERS = 500
 _PIXEL_DATA = 0x7FE00010
@@ -241,7 +241,7 @@ def complete(dataset: hd.SOPClass, sources: Sequence[Dataset], result: Result) -
     dataset.copy_patient_and_study_information(deepcopy(source))  # it shares elements
     dataset.StudyInstanceUID = source.StudyInstanceUID
     if not all(text.isascii() for text in _texts(result)):
-        dataset.SpecificCharacterSet = _UTF_8
+        dataset.SpecificCharacterSet = UTF_8
     elif source.get("SpecificCharacterSet"):
         dataset.SpecificCharacterSet = source.SpecificCharacterSet
     for keyword in ("InstanceCreationDate", "InstanceCreationTime"):

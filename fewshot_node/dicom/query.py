@@ -1,7 +1,7 @@
 """Asking the PACS what it has, and for it: C-FIND and C-GET in the study root model (PS3.4 C)."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +26,11 @@ from pynetdicom import build_context, evt
 
 from fewshot_node.config import PacsSettings
 from fewshot_node.dicom.association import SUCCESS, associate, peer_name, read_answers
+from fewshot_node.dicom.identity import is_uid
 from fewshot_node.errors import DeliveryError, NotDicomError
 
-_FIND = UID("1.2.840.10008.5.1.4.1.2.2.1")
-_GET = UID("1.2.840.10008.5.1.4.1.2.2.3")
+FIND = UID("1.2.840.10008.5.1.4.1.2.2.1")
+GET = UID("1.2.840.10008.5.1.4.1.2.2.3")
 _RETRIEVED = [
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -112,11 +113,10 @@ def fetch_series(study_instance_uid: str, series_instance_uid: str, pacs: PacsSe
     PeerUnavailableError, DeliveryError
         The PACS cannot be asked, has no such series, or does not send all of it.
     """
-    listed = _images(study_instance_uid, series_instance_uid, pacs)
+    listed = list_instances(study_instance_uid, series_instance_uid, pacs)
     if not listed:
         raise DeliveryError(f"{peer_name(pacs)} lists no series {series_instance_uid}: check the UID")
-    # An archive need not list SOP classes (they are optional keys): then what we make and read is asked for.
-    sop_classes = sorted({str(item.SOPClassUID) for item in listed if item.get("SOPClassUID")}) or _USUAL
+    sop_classes = classes_of(listed)
     received: dict[str, Dataset] = {}
 
     def keep(event: evt.Event) -> int:
@@ -125,12 +125,12 @@ def fetch_series(study_instance_uid: str, series_instance_uid: str, pacs: PacsSe
         received[str(dataset.SOPInstanceUID)] = dataset
         return SUCCESS
 
-    contexts = [build_context(_GET)]
+    contexts = [build_context(GET)]
     # one context for each transfer syntax, so that the PACS may send every instance as it is stored
     contexts += [build_context(sop_class, syntax) for sop_class in sop_classes for syntax in _RETRIEVED]
-    with associate(pacs, contexts, sop_classes, keep) as association:
+    with associate(pacs, contexts, sop_classes, [(evt.EVT_C_STORE, keep)]) as association:
         query = _query("SERIES", StudyInstanceUID=study_instance_uid, SeriesInstanceUID=series_instance_uid)
-        responses = association.send_c_get(query, _GET)
+        responses = association.send_c_get(query, GET)
         list(read_answers(responses, pacs, "C-GET"))
     if len(received) < len(listed):
         count = f"{len(received)} of {len(listed)} instances"
@@ -160,6 +160,25 @@ def read_reference(path: Path) -> InstanceReference:
         raise NotDicomError(f"{path} is no DICOM file that can be sent: check the outbox") from error
 
 
+def list_instances(study_instance_uid: str, series_instance_uid: str, pacs: PacsSettings) -> dict[str, str]:
+    """List the instances of a series (C-FIND at IMAGE level): SOP Instance UID -> SOP Class UID.
+
+    The class is empty where the PACS does not say it: it is an optional key.
+
+    Raises
+    ------
+    PeerUnavailableError, DeliveryError
+        The PACS cannot be asked.
+    """
+    listed = _images(study_instance_uid, series_instance_uid, pacs)
+    return {str(item.get("SOPInstanceUID")): str(item.get("SOPClassUID", "")) for item in listed}
+
+
+def classes_of(listed: Mapping[str, str]) -> list[str]:
+    """Return the SOP classes of listed instances, or where none is said those that this node makes and reads."""
+    return sorted({sop_class for sop_class in listed.values() if is_uid(sop_class)}) or list(_USUAL)
+
+
 def _images(study_uid: str, series_uid: str, pacs: PacsSettings) -> list[Dataset]:
     query = _query("IMAGE", StudyInstanceUID=study_uid, SeriesInstanceUID=series_uid, SOPInstanceUID="")
     query.SOPClassUID = ""
@@ -175,5 +194,5 @@ def _query(level: str, **keys: str) -> Dataset:
 
 
 def _find(query: Dataset, pacs: PacsSettings) -> list[Dataset]:
-    with associate(pacs, [build_context(_FIND)]) as association:
-        return list(read_answers(association.send_c_find(query, _FIND), pacs, "C-FIND"))
+    with associate(pacs, [build_context(FIND)]) as association:
+        return list(read_answers(association.send_c_find(query, FIND), pacs, "C-FIND"))

@@ -16,7 +16,8 @@ from fewshot_node.uids import ResultUids
 
 __all__ = ["SegmentationLabels", "read_segmentation", "write_segmentation"]
 
-_SERIES_NUMBER_BASE = 9000
+SERIES_NUMBER_BASE = 9000
+CONTENT_LABEL = "AI_SEGMENTATION"
 _LIGHTNESS, _CHROMA, _GOLDEN_ANGLE = 65.0, 60.0, 137.50776
 
 
@@ -58,9 +59,9 @@ def _segmentation(result: Result, volume: Volume, sources: Sequence[Dataset], ui
             _describe_segment(number, finding, result, uids) for number, finding in enumerate(findings, 1)
         ],
         series_instance_uid=uids.segmentation_series(),
-        series_number=provenance.series_number(sources[0], _SERIES_NUMBER_BASE),
+        series_number=provenance.series_number(sources[0], SERIES_NUMBER_BASE),
         sop_instance_uid=provenance.UNNAMED,
-        content_label="AI_SEGMENTATION",
+        content_label=CONTENT_LABEL,
         content_description=provenance.describe(result, "segmentation"),
         series_description=provenance.describe(result, "segmentation"),
         pixel_array=pixels,

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID
 from pynetdicom import build_context
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
@@ -27,6 +27,7 @@ from fewshot_node.dicom.query import (
     missing_instances,
     read_reference,
 )
+from fewshot_node.dicom.services import NATIVE_TRANSFER_SYNTAXES
 from fewshot_node.errors import DeliveryError, PeerUnavailableError, RetryableError
 
 __all__ = [
@@ -46,7 +47,6 @@ logger = logging.getLogger(__name__)
 _VERIFICATION = UID("1.2.840.10008.1.1")
 _WARNING_CLASS = 0xB
 _LONGEST_WAIT_S = 60.0
-_NATIVE = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
 
 def echo(pacs: PacsSettings) -> None:
@@ -124,8 +124,9 @@ def _storage_contexts(references: Iterable[InstanceReference]) -> list[Presentat
     """Propose each SOP class in the transfer syntax of its files, native ones also in the other native."""
     wanted: set[tuple[str, str]] = set()
     for reference in references:
-        syntaxes = _NATIVE if reference.transfer_syntax_uid in _NATIVE else (reference.transfer_syntax_uid,)
-        wanted |= {(reference.sop_class_uid, str(syntax)) for syntax in syntaxes}
+        syntax = reference.transfer_syntax_uid
+        syntaxes = NATIVE_TRANSFER_SYNTAXES if syntax in NATIVE_TRANSFER_SYNTAXES else (syntax,)
+        wanted |= {(reference.sop_class_uid, proposed) for proposed in syntaxes}
     return [build_context(sop_class, [syntax]) for sop_class, syntax in sorted(wanted)]
 
 

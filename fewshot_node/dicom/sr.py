@@ -46,13 +46,15 @@ from fewshot_node.uids import ResultUids
 
 __all__ = ["ReportedFinding", "read_report", "write_report"]
 
-_SERIES_NUMBER_BASE = 9500
-_PROCEDURES = {
+SERIES_NUMBER_BASE = 9500
+PROCEDURES = {
     "CT": codes.cid100.CTUnspecifiedBodyRegion,
     "MR": codes.cid100.MRIUnspecifiedBodyRegion,
     "PT": codes.cid100.PETUnspecifiedBodyRegion,
     "NM": codes.cid100.NMUnspecifiedBodyRegion,
 }
+"""The procedure that is reported on images of a modality; of any other it is the next."""
+OTHER_PROCEDURE = codes.cid100.ImagingProcedure
 
 MeasurementGroup = (
     MeasurementsAndQualitativeEvaluations
@@ -103,7 +105,7 @@ def _document(
         evidence=images if segmentation is None else [*images, _reference(segmentation)],
         content=_content(result, volume, images, uids, segmentation)[0],
         series_instance_uid=uids.report_series(),
-        series_number=provenance.series_number(sources[0], _SERIES_NUMBER_BASE),
+        series_number=provenance.series_number(sources[0], SERIES_NUMBER_BASE),
         sop_instance_uid=provenance.UNNAMED,
         is_complete=True,
         is_final=False,
@@ -143,7 +145,7 @@ def _content(
                 observer_type=codes.DCM.Device, observer_identifying_attributes=device
             )
         ),
-        procedure_reported=_PROCEDURES.get(volume.modality, codes.cid100.ImagingProcedure),
+        procedure_reported=PROCEDURES.get(volume.modality, OTHER_PROCEDURE),
         imaging_measurements=[
             _Group(result, finding, volume, uids).build(segmentation, numbers) for finding in segments(result)
         ],

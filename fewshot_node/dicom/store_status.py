@@ -1,10 +1,8 @@
 """What a C-STORE request is answered with."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import IntEnum
-
-from pydicom.dataset import Dataset
-
-_ERROR_COMMENT_CHARACTERS = 64
 
 
 class StoreStatus(IntEnum):
@@ -18,10 +16,56 @@ class StoreStatus(IntEnum):
     CANNOT_UNDERSTAND = 0xC000
 
 
-def answer(status: StoreStatus, comment: str) -> Dataset:
-    """Return a C-STORE response's status elements; the comment is cut to what an LO holds."""
-    response = Dataset()
-    response.Status = int(status)
-    if comment:
-        response.ErrorComment = comment[:_ERROR_COMMENT_CHARACTERS]
-    return response
+@dataclass(frozen=True, slots=True)
+class StatusMeaning:
+    """What a status says to the sender.
+
+    Attributes
+    ----------
+    service_status, further_meaning
+        In the words of PS3.4 Table B.2-1.
+    condition
+        When the receiver answers so.
+    remedy
+        What the sender should do then.
+    """
+
+    service_status: str
+    further_meaning: str
+    condition: str
+    remedy: str
+
+
+MEANINGS: Mapping[StoreStatus, StatusMeaning] = {
+    StoreStatus.SUCCESS: StatusMeaning(
+        "Success", "Success", "the instance is on the disk, or was there before with the same data set", "nothing"
+    ),
+    StoreStatus.COERCION: StatusMeaning(
+        "Warning",
+        "Coercion of Data Elements",
+        "another data set with this SOP Instance UID is stored already and stays in use; this one is kept aside",
+        "give changed instances new UIDs",
+    ),
+    StoreStatus.OUT_OF_RESOURCES: StatusMeaning(
+        "Failure",
+        "Refused: Out of Resources",
+        "less space is free than `receive.min_free_mb`, or the disk does not take the file",
+        "send again later",
+    ),
+    StoreStatus.MISMATCH: StatusMeaning(
+        "Failure",
+        "Error: Data Set does not match SOP Class",
+        "SOP Class UID or SOP Instance UID of command and data set differ",
+        "correct the instance",
+    ),
+    StoreStatus.CANNOT_UNDERSTAND: StatusMeaning(
+        "Failure",
+        "Error: Cannot understand",
+        "the data set cannot be parsed or is absent, a UID is absent or not valid, or the SOP Class UID of the command "
+        "is not that of the presentation context",
+        "correct the instance",
+    ),
+    StoreStatus.PROCESSING_FAILURE: StatusMeaning(
+        "Failure", "Processing failure", "a fault of the receiver, which its log names", "send again; report it"
+    ),
+}

@@ -61,6 +61,8 @@ def test_help_names_every_command(run: Run) -> None:
         "series",
         "route",
         "pacs",
+        "pull",
+        "conformance",
     ):
         assert f" {command} " in text
 

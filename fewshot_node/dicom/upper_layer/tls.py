@@ -7,6 +7,7 @@ from fewshot_node.config import TlsSettings
 from fewshot_node.errors import ConfigurationError
 
 KEY_PASSWORD_VARIABLE = "FEWSHOT_NODE_TLS_KEY_PASSWORD"  # noqa: S105  the name of a variable
+MINIMUM_TLS = ssl.TLSVersion.TLSv1_2
 TLS_1_2_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Forward secrecy and authenticated encryption only (RFC 9325 4.2)."""
 
@@ -20,7 +21,7 @@ def server_context(settings: TlsSettings) -> ssl.SSLContext:
         A file cannot be read, or key and certificate do not belong together.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.minimum_version = MINIMUM_TLS
     context.set_ciphers(TLS_1_2_CIPHERS)
     context.verify_mode = ssl.CERT_REQUIRED
     try:

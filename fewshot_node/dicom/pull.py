@@ -1,0 +1,248 @@
+"""Back-processing an archive: series after series from the PACS to our own receiver, at a bearable pace.
+
+What the ledger holds already is skipped, so the same pull started again goes on where it was broken off.
+"""
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from time import monotonic, sleep
+from typing import Protocol
+
+from pynetdicom import build_context
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+
+from fewshot_node.config import NodeSettings
+from fewshot_node.dicom.association import associate, peer_name
+from fewshot_node.dicom.forward import reachable_host
+from fewshot_node.dicom.ledger import Ledger, SeriesState
+from fewshot_node.dicom.pull_plan import PlannedSeries
+from fewshot_node.dicom.query import FIND, list_instances
+from fewshot_node.dicom.retrieve import Retrieval, get, move
+from fewshot_node.dicom.spool import Spool
+from fewshot_node.errors import (
+    ConfigurationError,
+    DeliveryError,
+    RefusedError,
+    RetryableError,
+)
+
+_ATTEMPTS = 3
+_HOPELESS_IN_A_ROW = 10
+_LONGEST_WAIT_S = 60.0
+_POLL_S = 0.25
+_SETTLED_WITHIN_S = 10.0
+_MEGABYTE = 2**20
+_UNFINISHED = (SeriesState.RECEIVING, SeriesState.COMPLETE, SeriesState.DISPATCHED)
+
+
+class PullOutcome(StrEnum):
+    """How the pull of one series ended."""
+
+    RETRIEVED = "retrieved"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+class PullView(Protocol):
+    """Who is told how a pull goes on."""
+
+    def starts(self, planned: int) -> None:
+        """Tell how many series are planned."""
+
+    def began(self, series: PlannedSeries) -> None:
+        """Tell that a series comes next."""
+
+    def waits(self, reason: str) -> None:
+        """Tell why nothing is fetched at the moment; empty when that is over."""
+
+    def arrived(self, instances: int) -> None:
+        """Tell how many instances of the series are here."""
+
+    def ended(self, series: PlannedSeries, outcome: PullOutcome, reason: str) -> None:
+        """Tell how a series ended; `reason` says why it failed."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has come of a pull so far; `failures` are reasons by Series Instance UID."""
+
+    planned: int
+    retrieved: int = 0
+    skipped: int = 0
+    failures: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def left(self) -> int:
+        """How many series were not come to."""
+        return self.planned - self.retrieved - self.skipped - len(self.failures)
+
+
+def require_receiver(settings: NodeSettings) -> None:
+    """Make sure that what is fetched has somewhere to go.
+
+    Raises
+    ------
+    ConfigurationError
+        The receiver speaks TLS only, which a pull by C-GET does not.
+    RefusedError
+        Nobody listens at the receiver's address.
+    """
+    receive = settings.receive
+    if settings.pull.by == "get" and receive.tls is not None:
+        raise ConfigurationError(
+            "with receive.tls the receiver takes TLS clients only, and a C-GET is handed to it without: use --by move"
+        )
+    host = reachable_host(receive)
+    try:
+        socket.create_connection((host, receive.port), timeout=settings.pacs.timeout_s).close()
+    except OSError as error:
+        where = f"our receiver does not listen at {host}:{receive.port} ({error.strerror or 'no answer'})"
+        raise RefusedError(f"{where}: start it with `fewshot-node serve`, in another window") from error
+
+
+def count_unfinished(ledger: Ledger) -> int:
+    """Return how many series the node has not done with."""
+    counts = ledger.counts()
+    return sum(counts[state] for state in _UNFINISHED)
+
+
+def held_instances(ledger: Ledger, series_instance_uid: str) -> int:
+    """Return how many instances of a series the ledger has."""
+    entry = ledger.get(series_instance_uid)
+    return entry.instances if entry is not None else 0
+
+
+class Gate:
+    """Holds a pull back: rate, work that has piled up, room on the disk."""
+
+    def __init__(self, settings: NodeSettings, ledger: Ledger, spool: Spool, view: PullView) -> None:
+        self._pull = settings.pull
+        self._receive = settings.receive
+        self._ledger = ledger
+        self._spool = spool
+        self._view = view
+        self._next_start = monotonic()
+
+    def wait(self) -> None:
+        """Return when the next series may be fetched."""
+        told = ""
+        while reason := self._reason():
+            if reason != told:
+                self._view.waits(reason)
+                told = reason
+            sleep(_POLL_S)
+        if told:
+            self._view.waits("")
+        self._next_start = monotonic() + 60.0 / self._pull.series_per_minute
+
+    def _reason(self) -> str:
+        marks = self._receive.reject_below_free_mb
+        if self._spool.free_bytes() < marks * _MEGABYTE:
+            return f"less than {marks} MB free for the spool (receive.reject_below_free_mb)"
+        if count_unfinished(self._ledger) >= self._pull.max_unfinished:
+            return f"{self._pull.max_unfinished} series or more have not ended (pull.max_unfinished)"
+        if monotonic() < self._next_start:
+            return f"pace of {self._pull.series_per_minute:g} series a minute (pull.series_per_minute)"
+        return ""
+
+
+class Pull:
+    """Fetches planned series one after the other; `tally` says at any time what has come of it."""
+
+    def __init__(self, settings: NodeSettings, ledger: Ledger, spool: Spool, view: PullView) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._view = view
+        self._gate = Gate(settings, ledger, spool, view)
+        self._retrieve = move if settings.pull.by == "move" else get
+        self._retrieval = Retrieval(settings.pacs, settings.receive, spool.root, self._held, view.arrived)
+        self.tally = Tally(0)
+
+    def run(self, plan: Sequence[PlannedSeries]) -> Tally:
+        """Fetch every series that is not here yet; a series that cannot be fetched does not stop the others.
+
+        Raises
+        ------
+        PeerUnavailableError
+            The PACS is not there any more.
+        DeliveryError
+            Many series in a row failed.
+        RefusedError
+            Our own receiver cannot take more, or does not run.
+        PermanentError
+            The PACS cannot do this with any series, for example because it does not know our AE title.
+        """
+        self.tally = Tally(len(plan))
+        self._view.starts(len(plan))
+        in_a_row = 0
+        for series in plan:
+            self._view.began(series)
+            try:
+                outcome, reason = self._persist(series), ""
+            except RetryableError as error:
+                outcome, reason = PullOutcome.FAILED, str(error)
+            self._count(series, outcome, reason)
+            in_a_row = in_a_row + 1 if outcome == PullOutcome.FAILED else 0
+            if in_a_row:
+                self._require_pacs()
+            if in_a_row == _HOPELESS_IN_A_ROW:
+                raise DeliveryError(f"{in_a_row} series in a row failed, the last because {reason}")
+        return self.tally
+
+    def is_held(self, series: PlannedSeries) -> bool:
+        """Tell whether the ledger has at least as many instances of a series as the PACS."""
+        held = self._held(series.series_instance_uid)
+        if not held:
+            return False
+        uids = (series.study_instance_uid, series.series_instance_uid)
+        return held >= (series.instances or len(list_instances(*uids, self._settings.pacs)))
+
+    def _persist(self, series: PlannedSeries) -> PullOutcome:
+        retrying = Retrying(
+            retry=retry_if_exception_type((RetryableError, RefusedError)),
+            stop=stop_after_attempt(_ATTEMPTS),
+            wait=wait_exponential(multiplier=self._settings.pacs.backoff_s, max=_LONGEST_WAIT_S),
+            reraise=True,
+        )
+        return retrying(self._attempt, series)
+
+    def _attempt(self, series: PlannedSeries) -> PullOutcome:
+        if self.is_held(series):
+            return PullOutcome.SKIPPED
+        self._gate.wait()
+        sent = self._retrieve(series, self._retrieval)
+        self._settle(series.series_instance_uid, series.instances or sent or 1)
+        return PullOutcome.RETRIEVED
+
+    def _settle(self, series_uid: str, expected: int) -> None:
+        """Wait until the ledger counts what the PACS says it has sent: it may be a moment behind."""
+        deadline = monotonic() + _SETTLED_WITHIN_S
+        while (held := self._held(series_uid)) < expected and monotonic() < deadline:
+            sleep(_POLL_S)
+        if held < expected:
+            message = f"{peer_name(self._settings.pacs)} ended {series_uid} with success, and {held} of {expected}"
+            raise DeliveryError(f"{message} instances are here: {self._remedy()}")
+        self._view.arrived(held)
+
+    def _remedy(self) -> str:
+        receive = self._settings.receive
+        if self._settings.pull.by == "get":
+            return "look at both logs"
+        return f"check which host and port it has for AE title {receive.ae_title} (ours listens on {receive.port})"
+
+    def _held(self, series_uid: str) -> int:
+        return held_instances(self._ledger, series_uid)
+
+    def _count(self, series: PlannedSeries, outcome: PullOutcome, reason: str) -> None:
+        self.tally.retrieved += outcome == PullOutcome.RETRIEVED
+        self.tally.skipped += outcome == PullOutcome.SKIPPED
+        if outcome == PullOutcome.FAILED:
+            self.tally.failures[series.series_instance_uid] = reason
+        self._view.ended(series, outcome, reason)
+
+    def _require_pacs(self) -> None:
+        """Stop when a failure was the PACS' end and not the series'."""
+        with associate(self._settings.pacs, [build_context(FIND)]):
+            pass

@@ -1,0 +1,126 @@
+"""What is in the objects that the node creates (PS3.2 Annex N: created instances; PS3.3 A.51, A.35.13)."""
+
+from collections.abc import Iterable
+
+from pydicom.datadict import dictionary_description, tag_for_keyword
+from pydicom.sr.coding import Code
+from pydicom.tag import Tag
+
+from fewshot_node.dicom import provenance, seg, sr
+from fewshot_node.dicom.conformance import ALWAYS_REQUIRED, COMPREHENSIVE_3D_SR, REQUIRED, SEGMENTATION
+from fewshot_node.dicom.sr_reading import ABSENT, CERTAINTY, PRESENCE, PRESENT, VOLUME
+from fewshot_node.dicom.statement.markdown import table, uid_name
+
+CHARACTER_SETS = f"""Received data sets keep the Specific Character Set (0008,0005) that they came with; nothing is
+converted. Results take over that of their source; when the texts that they add are not ASCII it is {provenance.UTF_8}.
+Queries are in the default repertoire, or in ISO_IR 192 when a key is not ASCII."""
+
+
+def sections() -> tuple[str, ...]:
+    """Return the paragraphs of the section."""
+    return (
+        "Both are new instances in new series of the source's study. Patient and study attributes are the source's. "
+        "UIDs are made from the content (`2.25`, PS3.5 B.2): the same input gives the same objects, and a changed one "
+        "other UIDs. Dates are the latest of the source, not those of the processing. Each object is checked before it "
+        "is sent: required attributes, patient and study, references, and that each frame lies on the source's grid.",
+        "Always present in both:",
+        _attributes(ALWAYS_REQUIRED),
+        table(
+            ("Attribute", "Value"),
+            [
+                ("Manufacturer, Manufacturer's Model Name", f"{provenance.MANUFACTURER}, {provenance.MODEL_NAME}"),
+                ("Software Versions, Device Serial Number", "the algorithm's version and a UID of the algorithm"),
+                ("Series Description", "`AI`, the task, its revision, and `segmentation` or `report`"),
+                ("Contributing Equipment Sequence", "the model, with its version and parameters"),
+            ],
+        ),
+        f"### 8.1 {uid_name(SEGMENTATION)}",
+        *_segmentation(),
+        f"### 8.2 {uid_name(COMPREHENSIVE_3D_SR)}",
+        *_report(),
+    )
+
+
+def _segmentation() -> tuple[str, ...]:
+    return (
+        f"{SEGMENTATION}, Segmentation IOD (PS3.3 A.51). Always present besides:",
+        _attributes(REQUIRED[SEGMENTATION]),
+        table(
+            ("Attribute", "Rule"),
+            [
+                ("Series Number", f"from {seg.SERIES_NUMBER_BASE} on"),
+                ("Segmentation Type", "BINARY; 1 bit, native"),
+                ("Content Label", seg.CONTENT_LABEL),
+                (
+                    "Segment Sequence",
+                    "one for each label of the task, numbered in the order of label values; labels that were "
+                    "not found have a segment without frames",
+                ),
+                (
+                    "Segment Algorithm Type",
+                    "AUTOMATIC, with the Segmentation Algorithm Identification Sequence (CID 7162 Artificial "
+                    "Intelligence)",
+                ),
+                (
+                    "Segmented Property Category and Type, Anatomic Region",
+                    "the codes of the task, by default looked up in SNOMED CT",
+                ),
+                ("Tracking ID, Tracking UID", "the same as in the report"),
+                (
+                    "Frames",
+                    "those with a pixel of the segment, on the planes of the source; when nothing was found one "
+                    "empty frame for each segment at the middle slice",
+                ),
+                ("Derivation Image Sequence", "for each frame the source image that it was made from"),
+                ("Frame of Reference UID", "the source's; derived from the source where that has none"),
+            ],
+        ),
+    )
+
+
+def _report() -> tuple[str, ...]:
+    procedures = ", ".join(f"{modality}: {_code(code)}" for modality, code in sr.PROCEDURES.items())
+    return (
+        f"{COMPREHENSIVE_3D_SR}, Comprehensive 3D SR IOD (PS3.3 A.35.13), root template TID 1500 *Measurement Report* "
+        "(PS3.16). Always present besides:",
+        _attributes(REQUIRED[COMPREHENSIVE_3D_SR]),
+        table(
+            ("Content", "Rule"),
+            [
+                ("Series Number", f"from {sr.SERIES_NUMBER_BASE} on"),
+                ("Completion, Verification, Preliminary Flag", "COMPLETE, UNVERIFIED, PRELIMINARY"),
+                ("Observer", "a device (TID 1004); no person"),
+                ("Procedure reported", f"by modality: {procedures}; else {_code(sr.OTHER_PROCEDURE)}"),
+                (
+                    "Image Library (TID 1600)",
+                    "the source images, with modality, rows and columns, and the Frame of Reference where the "
+                    "source states it",
+                ),
+                (
+                    "Measurement groups",
+                    "one for each label: TID 1411 with the segment it refers to; TID 1410 with a point "
+                    "(SCOORD3D, or SCOORD on the nearest image where the source states no Frame of Reference); "
+                    "TID 1501 for what was not found",
+                ),
+                (
+                    "In each group",
+                    f"{_code(PRESENCE)}: {_code(PRESENT)} or {_code(ABSENT)}; {_code(CERTAINTY)} in percent, of "
+                    f"the presence as stated; Finding Category and Finding; algorithm; Tracking Identifier and UID",
+                ),
+                ("In TID 1411 groups", f"{_code(VOLUME)} in cubic millimetres"),
+                ("Current Requested Procedure Evidence", "the source images, and the Segmentation of the same result"),
+            ],
+        ),
+    )
+
+
+def _attributes(keywords: Iterable[str]) -> str:
+    def row(keyword: str) -> tuple[str, str]:
+        tag = Tag(tag_for_keyword(keyword) or 0)
+        return f"({tag.group:04X},{tag.element:04X})", dictionary_description(tag)
+
+    return table(("Tag", "Attribute"), [row(keyword) for keyword in keywords])
+
+
+def _code(code: Code) -> str:
+    return f'({code.value}, {code.scheme_designator}, "{code.meaning}")'
