@@ -27,6 +27,12 @@ fix: $(STAMP)
 conformance: $(STAMP)
 	$(BIN)/fewshot-node conformance --into README.md
 
+# Every benchmark, and the receiver's alone; ARGS names the parts to run: make bench-receive ARGS="speed memory".
+bench: bench-receive
+
+bench-receive: $(STAMP) peers
+	$(BIN)/python -m tests.benchmarks.receive $(ARGS)
+
 # A real Orthanc, dcmtk and dicom3tools where root can install them; says what is missing otherwise.
 peers:
 	@sh deploy/install-peers.sh
