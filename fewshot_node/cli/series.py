@@ -50,6 +50,18 @@ def list_series(
 
 
 @app.command()
+def summary(context: typer.Context) -> None:
+    """Count the series in each state, and tell since when the oldest unfinished one has been here."""
+    ledger = open_node(cli_state(context).settings).ledger
+    table = Table("state", Column("series", justify="right"))
+    for state, count in ledger.counts().items():
+        table.add_row(state.value, str(count))
+    print_table(table, otherwise="no series")
+    oldest = ledger.oldest_open()
+    typer.echo("nothing is unfinished" if oldest is None else f"oldest unfinished: since {oldest:%Y-%m-%d %H:%M:%S}")
+
+
+@app.command()
 def show(context: typer.Context, series_instance_uid: SeriesUid) -> None:
     """Show one series: its state, its results by task, and its warnings."""
     entry = open_node(cli_state(context).settings).ledger.get(series_instance_uid)

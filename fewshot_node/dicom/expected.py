@@ -11,12 +11,14 @@ from pynetdicom import build_context
 
 from fewshot_node.config import PacsSettings
 from fewshot_node.dicom.association import associate, read_answers
+from fewshot_node.dicom.identity import MOST_INSTANCES
 from fewshot_node.dicom.ledger import Ledger, SeriesEntry, SeriesState
 from fewshot_node.errors import FewshotNodeError
 
 _LOGGER = logging.getLogger(__name__)
 _STUDY_ROOT_FIND = UID("1.2.840.10008.5.1.4.1.2.2.1")
 _ASK_AGAIN_S = 5.0
+_STOP_S = 1.0
 
 
 def count_at_pacs(entry: SeriesEntry, pacs: PacsSettings) -> int | None:
@@ -34,8 +36,17 @@ def count_at_pacs(entry: SeriesEntry, pacs: PacsSettings) -> int | None:
     query.NumberOfSeriesRelatedInstances = None
     with associate(pacs, [build_context(_STUDY_ROOT_FIND)]) as association:
         answers = list(read_answers(association.send_c_find(query, _STUDY_ROOT_FIND), pacs, "C-FIND"))
-    counts = [answer.get("NumberOfSeriesRelatedInstances") for answer in answers]
-    return max((int(count) for count in counts if count), default=None)
+    # Some archives answer with more than was asked for.
+    asked = [answer for answer in answers if str(answer.get("SeriesInstanceUID")) == entry.key.series_instance_uid]
+    return max((count for count in map(_count, asked) if 0 < count <= MOST_INSTANCES), default=None)
+
+
+def _count(answer: Dataset) -> int:
+    """Return what an answer says; 0 when that is no number."""
+    try:
+        return int(str(answer.NumberOfSeriesRelatedInstances))
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        return 0
 
 
 class ExpectedCounts:
@@ -56,7 +67,7 @@ class ExpectedCounts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stopping.set()
-        self._thread.join()
+        self._thread.join(_STOP_S)  # a PACS that hangs must not keep the receiver from stopping
 
     def ask_once(self) -> None:
         """Ask about every series that is being received, and note the answers.
@@ -70,7 +81,7 @@ class ExpectedCounts:
         """
         for entry in self._ledger.series(SeriesState.RECEIVING):
             count = count_at_pacs(entry, self._pacs)
-            if count is not None and count != entry.expected:
+            if count is not None and count > (entry.expected or 0):
                 self._ledger.note_expected(entry.key, count)
             if self._stopping.is_set():
                 return

@@ -10,28 +10,28 @@ from typing import BinaryIO
 
 from pydicom import config
 from pydicom.datadict import dictionary_VR, tag_for_keyword
-from pydicom.dataelem import DataElement, RawDataElement
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataelem import DataElement
+from pydicom.dataset import FileMetaDataset
 from pydicom.filebase import DicomBytesIO
-from pydicom.filereader import read_dataset, read_file_meta_info
+from pydicom.filereader import read_file_meta_info
 from pydicom.filewriter import write_file_meta_info
-from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from fewshot_node import __version__
+from fewshot_node.dicom.head import head_values
 from fewshot_node.errors import NotDicomError
 from fewshot_node.uids import derive_uid
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*", re.ASCII)
 _KEYWORDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-_TAGS = {keyword: BaseTag(tag_for_keyword(keyword) or 0) for keyword in _KEYWORDS}
-_LAST_TAG = max(_TAGS.values())
+_TAGS = {keyword: tag_for_keyword(keyword) or 0 for keyword in _KEYWORDS}
 
 # JPIP Referenced Deflate and JPIP HTJ2K Referenced Deflate deflate the data set too (PS3.5 A.7, A.10).
 _DEFLATED = {DeflatedExplicitVRLittleEndian, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
 _DEFLATED_HEAD_BYTES = 16 * 2**20
 
-_MOST_INSTANCES = 1_000_000
+MOST_INSTANCES = 1_000_000
+"""A series is not taken to have more, whoever says so."""
 _LONGEST_IS = 12
 
 _PREFIX = bytes(128) + b"DICM"
@@ -131,28 +131,29 @@ def read_identity(
     NotDicomError
         The data set cannot be parsed, or one of the UIDs is absent or has not the form of a UID.
     """
-    transfer_syntax = UID(transfer_syntax_uid)
     try:
-        with path.open("rb") as file:
-            file.seek(dataset_offset)
-            head = _inflate_head(file) if transfer_syntax in _DEFLATED else file
-            dataset = _read_head(head, transfer_syntax, {BaseTag(tag_for_keyword(one) or 0) for one in stated_counts})
-    except Exception as error:  # hostile bytes raise anything, RecursionError included
+        values = _read_head(path, dataset_offset, UID(transfer_syntax_uid), stated_counts)
+    except (OSError, ValueError, zlib.error) as error:
         raise NotDicomError(f"data set cannot be parsed ({type(error).__name__})") from error
-    sop_class, sop_instance, study, series = (_uid_value(dataset, keyword) for keyword in _KEYWORDS)
-    stated = _largest_count(dataset, transfer_syntax, stated_counts)
+    sop_class, sop_instance, study, series = (_uid_value(values, keyword) for keyword in _KEYWORDS)
+    stated = _largest_count(values, UID(transfer_syntax_uid), stated_counts)
     return InstanceIdentity(sop_class, sop_instance, study, series, stated)
 
 
-def _read_head(head: BinaryIO, transfer_syntax: UID, counts: set[BaseTag]) -> Dataset:
-    last_tag = max({_LAST_TAG} | counts)
-    return read_dataset(
-        head,
-        is_implicit_VR=transfer_syntax.is_implicit_VR,
-        is_little_endian=transfer_syntax.is_little_endian,
-        stop_when=lambda tag, _vr, _length: tag > last_tag,
-        specific_tags=[*_TAGS.values(), *counts],
-    )
+def _read_head(path: Path, dataset_offset: int, transfer_syntax: UID, counts: Sequence[str]) -> dict[int, bytes]:
+    """Return the encoded values of UIDs and counts by tag; what is amiss behind the UIDs costs only the counts."""
+    tags = set(_TAGS.values()) | {tag_for_keyword(keyword) or 0 for keyword in counts}
+    values: dict[int, bytes] = {}
+    with path.open("rb") as file:
+        file.seek(dataset_offset)
+        head = _inflate_head(file) if transfer_syntax in _DEFLATED else file
+        try:
+            for tag, value in head_values(head, transfer_syntax, tags):
+                values[tag] = value  # noqa: PERF403  what came before an error counts
+        except NotDicomError:
+            if not all(tag in values for tag in _TAGS.values()):
+                raise
+    return values
 
 
 def _inflate_head(file: BinaryIO) -> BinaryIO:
@@ -161,15 +162,11 @@ def _inflate_head(file: BinaryIO) -> BinaryIO:
     return BytesIO(inflater.decompress(file.read(_DEFLATED_HEAD_BYTES), _DEFLATED_HEAD_BYTES))
 
 
-def _largest_count(dataset: Dataset, transfer_syntax: UID, keywords: Sequence[str]) -> int | None:
+def _largest_count(values: dict[int, bytes], transfer_syntax: UID, keywords: Sequence[str]) -> int | None:
     """Return the largest of the stated counts; what is no plausible number is not stated."""
-    counts: list[int] = []
-    for keyword in keywords:
-        tag = tag_for_keyword(keyword) or 0
-        element = dataset.get_item(tag) if tag in dataset else None
-        if isinstance(element, RawDataElement) and isinstance(element.value, bytes):
-            counts.append(_count(element.value, dictionary_VR(tag), transfer_syntax))
-    return max((count for count in counts if 0 < count <= _MOST_INSTANCES), default=None)
+    tags = [tag_for_keyword(keyword) or 0 for keyword in keywords]
+    counts = [_count(values[tag], dictionary_VR(tag), transfer_syntax) for tag in tags if tag in values]
+    return max((count for count in counts if 0 < count <= MOST_INSTANCES), default=None)
 
 
 def _count(value: bytes, vr: str, transfer_syntax: UID) -> int:
@@ -179,10 +176,8 @@ def _count(value: bytes, vr: str, transfer_syntax: UID) -> int:
     return int(text) if len(text) <= _LONGEST_IS and text.isdigit() else 0
 
 
-def _uid_value(dataset: Dataset, keyword: str) -> str:
-    tag = _TAGS[keyword]
-    element = dataset.get_item(tag) if tag in dataset else None
-    value = decode_uid(element.value) if isinstance(element, RawDataElement) else ""
+def _uid_value(values: dict[int, bytes], keyword: str) -> str:
+    value = decode_uid(values.get(_TAGS[keyword]))
     if not value:
         raise NotDicomError(f"{keyword} is absent or empty")
     if not is_uid(value):

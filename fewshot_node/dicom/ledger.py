@@ -5,32 +5,24 @@ the other. Several processes and threads use one ledger at once: every transitio
 starts from, in the same statement that makes it (compare and set), so of two that try, one wins.
 """
 
-import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, insert, or_, select
-from sqlalchemy.engine import Row
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import and_, delete, insert, or_, select
 
+from fewshot_node.dicom.ledger_intake import LedgerIntake
 from fewshot_node.dicom.ledger_queries import (
     after_death,
     again,
     change,
-    count_instances,
-    held_already,
     is_held_by,
-    is_newest,
     is_overtaken,
-    is_receiving,
     newest_row,
     of_key,
-    open_revision,
     outcome_values,
     somebody_works,
 )
-from fewshot_node.dicom.ledger_reading import LedgerReading, utc_now
+from fewshot_node.dicom.ledger_reading import utc_now
 from fewshot_node.dicom.ledger_records import (
     FINAL_STATES,
     ExpiredClaim,
@@ -40,9 +32,7 @@ from fewshot_node.dicom.ledger_records import (
     SeriesWarning,
     TaskOutcome,
 )
-from fewshot_node.dicom.ledger_schema import OUTCOMES, SERIES, WARNINGS
-from fewshot_node.dicom.spool import Spool, SpooledSeries
-from fewshot_node.errors import NotDicomError, RetryableError
+from fewshot_node.dicom.ledger_schema import OUTCOMES, SERIES
 from fewshot_node.records import SeriesKey
 
 __all__ = [
@@ -56,11 +46,8 @@ __all__ = [
     "utc_now",
 ]
 
-_LOGGER = logging.getLogger(__name__)
-_OPENING_ATTEMPTS = 5
 
-
-class Ledger(LedgerReading):
+class Ledger(LedgerIntake):
     """States of received series in an SQL database.
 
     Parameters
@@ -77,124 +64,6 @@ class Ledger(LedgerReading):
     RetryableError
         From any method: the database is busy or out of reach; nothing of the call was done.
     """
-
-    def note_instances(
-        self, notes: Sequence[SeriesNote], warnings: Mapping[str, Sequence[tuple[str, datetime]]] | None = None
-    ) -> None:
-        """Count spooled instances, and keep remarks by Series Instance UID, in one transaction.
-
-        A series whose newest revision is no longer receiving gets the next one (a late instance).
-        """
-        for _ in range(_OPENING_ATTEMPTS):
-            try:
-                with self._write() as connection:
-                    for note in notes:
-                        count_instances(connection, note)
-                    for uid, texts in (warnings or {}).items():
-                        rows = [{"series_instance_uid": uid, "text": text, "time": when} for text, when in texts]
-                        connection.execute(insert(WARNINGS), rows)
-                    return
-            except IntegrityError:
-                continue  # another process opened a revision first: count into that one
-        raise RetryableError("the ledger is contended: tried again later")
-
-    def note_expected(self, key: SeriesKey, instances: int) -> bool:
-        """Note how many instances a revision that is receiving will have; False when it no longer is."""
-        condition = and_(of_key(key), SERIES.c.state == SeriesState.RECEIVING)
-        return self._transition(condition, {"expected": instances})
-
-    def mark_removed(self, key: SeriesKey, state: SeriesState, instances: int, when: datetime) -> bool:
-        """Note that the instances of a series that has ended leave the spool; False when it has moved on."""
-        unchanged = and_(SERIES.c.state == state, SERIES.c.instances == instances, is_newest())
-        return self._transition(and_(of_key(key), unchanged), {"removed_at": when})
-
-    def unmark_removed(self, key: SeriesKey) -> None:
-        """Note that the instances of a series are in the spool after all."""
-        self._transition(of_key(key), {"removed_at": None})
-
-    def reconcile(self, spooled: SpooledSeries, spool: Spool) -> bool:
-        """Count what the spool holds of a series beyond what the ledger knew; tell whether there was any.
-
-        Raises
-        ------
-        NotDicomError
-            The series is new to the ledger and its files do not say where they came from.
-        """
-        uid = spooled.series_instance_uid
-        count = {"instances": spooled.instances, "bytes": spooled.bytes}
-        count_and_time = count | {"last_received": spooled.last_received, "updated": self._clock()}
-        with self._write() as connection:
-            known = newest_row(connection, uid)
-            removed_at = None if known is None else known.removed_at
-            if removed_at is not None and spooled.last_received <= removed_at:
-                return False  # retention was interrupted and goes on
-            if held_already(known)[0] >= spooled.instances:
-                return False
-            if known is not None and known.state == SeriesState.RECEIVING:
-                return change(connection, is_receiving(uid), count_and_time)
-            origin = spool.origin(uid)
-            first = {
-                "study_instance_uid": origin.study_instance_uid,
-                "calling_ae_title": origin.calling_ae_title,
-                "first_received": spooled.first_received if known is None else spooled.last_received,
-            }
-            open_revision(connection, uid, known, first | count_and_time)
-        return True
-
-    def rebuild(self, spool: Spool) -> int:
-        """Bring the ledger up to what the spool holds; return how many series had to be brought up."""
-        changed = 0
-        for spooled in spool.scan():
-            try:
-                changed += self.reconcile(spooled, spool)
-            except NotDicomError as error:
-                _LOGGER.warning("series %s left out of the ledger: %s", spooled.series_instance_uid, error)
-        return changed
-
-    def close(self, series_uid: str) -> SeriesKey | None:
-        """Take a receiving series for complete; None when its newest revision is not receiving."""
-        with self._write() as connection:
-            known = newest_row(connection, series_uid)
-            completed = {"state": SeriesState.COMPLETE, "updated": self._clock()}
-            if known is None or not change(connection, is_receiving(series_uid), completed):
-                return None
-            return SeriesKey(series_uid, known.revision)
-
-    def close_quiet(
-        self, now: datetime, quiet_period_s: Callable[[str], float], busy: Collection[str] = ()
-    ) -> list[SeriesKey]:
-        """Take for complete what has been quiet for long enough, or has as many instances as it should have.
-
-        A series that is quiet with fewer than that gets a warning.
-
-        Parameters
-        ----------
-        quiet_period_s
-            Calling AE title -> seconds without an instance after which its series are complete.
-        busy
-            Series Instance UIDs that an open association still feeds: left alone.
-        """
-        closed = []
-        for row in self._receiving():
-            is_quiet = row.last_received + timedelta(seconds=quiet_period_s(row.calling_ae_title)) <= now
-            is_whole = row.instances == row.expected  # with more than that, the number was wrong
-            if row.series_instance_uid in busy or not (is_quiet or is_whole):
-                continue
-            key = SeriesKey(row.series_instance_uid, row.revision)
-            unchanged = SERIES.c.instances == row.instances
-            condition = and_(of_key(key), SERIES.c.state == SeriesState.RECEIVING, unchanged)
-            if self._transition(condition, {"state": SeriesState.COMPLETE, "updated": now}):
-                closed.append(key)
-                if row.expected is not None and row.instances < row.expected:
-                    text = f"{row.instances} of {row.expected} instances came before the series went quiet"
-                    self.note_instances((), {row.series_instance_uid: [(text, now)]})
-        return closed
-
-    def _receiving(self) -> list[Row[Any]]:
-        names = ("series_instance_uid", "revision", "calling_ae_title", "instances", "expected", "last_received")
-        query = select(*(SERIES.c[name] for name in names)).where(SERIES.c.state == SeriesState.RECEIVING)
-        with self._read() as connection:
-            return list(connection.execute(query).all())
 
     def waiting(self, limit: int = 100) -> tuple[SeriesEntry, ...]:
         """Return complete revisions that nothing was submitted for, those that waited longest first."""
@@ -314,7 +183,3 @@ class Ledger(LedgerReading):
             ended_here = and_(SERIES.c.state.in_(list(FINAL_STATES)), SERIES.c.removed_at.is_(None))
             condition = and_(of_key(key), ended_here)
             return key if change(connection, condition, values) else None
-
-    def _transition(self, condition: ColumnElement[bool], values: dict[str, Any]) -> bool:
-        with self._write() as connection:
-            return change(connection, condition, values)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, case, delete, func, insert, or_, select, update
 from sqlalchemy.engine import Row
 
 from fewshot_node.dicom.ledger_records import (
@@ -99,12 +99,17 @@ def held_already(known: Row[Any] | None) -> tuple[int, int]:
     return (0, 0) if known is None or known.removed_at is not None else (known.instances, known.bytes)
 
 
+def larger(column: ColumnElement[Any], value: object) -> ColumnElement[Any]:
+    """The larger of a column and a value; the value where the column is null."""
+    return case((column >= value, column), else_=value)
+
+
 def count_instances(connection: Connection, note: SeriesNote) -> None:
     """Count into the revision that is receiving, or open the next one; IntegrityError when another did."""
-    seen: dict[str, Any] = {"last_received": note.last_received, "updated": note.last_received}
-    seen |= {} if note.stated is None else {"expected": note.stated}
+    seen = {"last_received": note.last_received, "updated": note.last_received}
     counted = {"instances": SERIES.c.instances + note.instances, "bytes": SERIES.c.bytes + note.bytes}
-    if change(connection, is_receiving(note.series_instance_uid), counted | seen):
+    stated = {} if note.stated is None else {"expected": larger(SERIES.c.expected, note.stated)}
+    if change(connection, is_receiving(note.series_instance_uid), counted | seen | stated):
         return
     known = newest_row(connection, note.series_instance_uid)
     instances, size = held_already(known)
@@ -114,12 +119,40 @@ def count_instances(connection: Connection, note: SeriesNote) -> None:
         "first_received": note.first_received,
         "instances": instances + note.instances,
         "bytes": size + note.bytes,
+        "expected": note.stated,
     }
     open_revision(connection, note.series_instance_uid, known, seen | first)
     if known is not None and known.removed_at is not None:
-        text = f"{known.instances} earlier instances were removed after they were done with; the later ones stand alone"
-        row = {"series_instance_uid": note.series_instance_uid, "text": text, "time": note.first_received}
-        connection.execute(insert(WARNINGS).values(row))
+        keep_warning(connection, note.series_instance_uid, removal_warning(known), note.first_received)
+
+
+def removal_warning(known: Row[Any]) -> str:
+    """Say that what comes after a removed revision is all that there is."""
+    earlier = f"{known.instances} earlier instances were removed after they were done with (revision {known.revision})"
+    return f"{earlier}; the later ones stand alone"
+
+
+def take_removal_back(connection: Connection, key: SeriesKey) -> None:
+    """Note that the instances of a revision are in the spool after all.
+
+    A late instance that was counted meanwhile has opened the next revision without them.
+    """
+    known = newest_row(connection, key.series_instance_uid)
+    if known is None or not change(connection, of_key(key), {"removed_at": None}) or known.revision == key.revision:
+        return
+    row = connection.execute(select(SERIES).where(of_key(key))).one()
+    later = of_key(SeriesKey(key.series_instance_uid, key.revision + 1))
+    counted = {"instances": SERIES.c.instances + row.instances, "bytes": SERIES.c.bytes + row.bytes}
+    change(connection, later, counted)
+    same_series = WARNINGS.c.series_instance_uid == key.series_instance_uid
+    connection.execute(delete(WARNINGS).where(same_series, WARNINGS.c.text == removal_warning(row)))
+
+
+def keep_warning(connection: Connection, series_uid: str, text: str, when: datetime) -> None:
+    """Keep a remark about a series, once."""
+    known = select(WARNINGS.c.id).where(WARNINGS.c.series_instance_uid == series_uid, WARNINGS.c.text == text)
+    if connection.execute(known.limit(1)).first() is None:
+        connection.execute(insert(WARNINGS).values(series_instance_uid=series_uid, text=text, time=when))
 
 
 def outcome_values(key: SeriesKey, outcome: TaskOutcome) -> dict[str, Any]:

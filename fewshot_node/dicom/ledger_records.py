@@ -58,7 +58,8 @@ class SeriesEntry:
     Attributes
     ----------
     instances, bytes
-        Count and file size of everything spooled of the series, earlier revisions included.
+        Count and file size of everything spooled of the series: with earlier revisions, without what was
+        removed.
     attempt
         1 at first; each return to `complete` adds one. With the key it names one submission.
     expected
@@ -93,7 +94,7 @@ class SeriesEntry:
 class SeriesNote:
     """Instances of one series that were stored and are to be counted; times are UTC.
 
-    `stated` is how many instances the series has, as the newest instance that says so has it.
+    `stated` is the most instances that any of them says the series has.
     """
 
     series_instance_uid: str
@@ -125,7 +126,7 @@ class SeriesNote:
             instances=self.instances + later.instances,
             bytes=self.bytes + later.bytes,
             last_received=max(self.last_received, later.last_received),
-            stated=self.stated if later.stated is None else later.stated,
+            stated=max((one for one in (self.stated, later.stated) if one is not None), default=None),
         )
 
 

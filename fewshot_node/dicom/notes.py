@@ -15,7 +15,7 @@ from types import TracebackType
 from fewshot_node.dicom.identity import InstanceIdentity
 from fewshot_node.dicom.ledger import Ledger, utc_now
 from fewshot_node.dicom.ledger_records import SeriesNote
-from fewshot_node.errors import ConfigurationError, RetryableError
+from fewshot_node.errors import FewshotNodeError
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class IntakeNotes:
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
         self._notes: dict[str, SeriesNote] = {}
-        self._warnings: dict[str, list[tuple[str, datetime]]] = defaultdict(list)
+        self._warnings: dict[str, dict[str, datetime]] = defaultdict(dict)
         self._in_flight: set[str] = set()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -63,9 +63,9 @@ class IntakeNotes:
             self._notes[note.series_instance_uid] = note if known is None else known.plus(note)
 
     def warning(self, series_instance_uid: str, text: str) -> None:
-        """Keep a remark about a series for the operator; `text` must hold no patient data."""
+        """Keep a remark about a series for the operator, once; `text` must hold no patient data."""
         with self._lock:
-            self._warnings[series_instance_uid].append((text, self._clock()))
+            self._warnings[series_instance_uid].setdefault(text, self._clock())
 
     def unflushed(self) -> set[str]:
         """Return the Series Instance UIDs of which the ledger does not count everything yet."""
@@ -84,29 +84,31 @@ class IntakeNotes:
             notes, warnings = self._take()
             if not notes and not warnings:
                 return
+            is_written = False
             try:
-                self._ledger.note_instances(tuple(notes.values()), warnings)
-            except (RetryableError, ConfigurationError):
-                self._put_back(notes, warnings)
-                raise
+                remarks = {uid: tuple(texts.items()) for uid, texts in warnings.items()}
+                self._ledger.note_instances(tuple(notes.values()), remarks)
+                is_written = True
             finally:
+                if not is_written:
+                    self._put_back(notes, warnings)
                 with self._lock:
                     self._in_flight = set()
 
-    def _take(self) -> tuple[dict[str, SeriesNote], dict[str, list[tuple[str, datetime]]]]:
+    def _take(self) -> tuple[dict[str, SeriesNote], dict[str, dict[str, datetime]]]:
         with self._lock:
             notes, warnings = self._notes, dict(self._warnings)
-            self._notes, self._warnings = {}, defaultdict(list)
+            self._notes, self._warnings = {}, defaultdict(dict)
             self._in_flight = set(notes) | set(warnings)
             return notes, warnings
 
-    def _put_back(self, notes: dict[str, SeriesNote], warnings: dict[str, list[tuple[str, datetime]]]) -> None:
+    def _put_back(self, notes: dict[str, SeriesNote], warnings: dict[str, dict[str, datetime]]) -> None:
         with self._lock:
             for uid, note in notes.items():
                 since = self._notes.get(uid)
                 self._notes[uid] = note if since is None else note.plus(since)
             for uid, texts in warnings.items():
-                self._warnings[uid] = texts + self._warnings[uid]
+                self._warnings[uid] = self._warnings[uid] | texts
 
     def _run(self) -> None:
         is_away = False
@@ -118,9 +120,10 @@ class IntakeNotes:
         """Flush and tell whether the ledger was away; says so once, and once when it is back."""
         try:
             self.flush()
-        except (RetryableError, ConfigurationError) as error:
+        except Exception as error:  # noqa: BLE001  without this thread no series would ever be complete
             if not is_away:
-                _LOGGER.warning("received instances are stored but not counted yet: %s", error)
+                reason = error if isinstance(error, FewshotNodeError) else type(error).__name__
+                _LOGGER.warning("received instances are stored but not counted yet: %s", reason)
             return True
         if is_away:
             _LOGGER.info("the ledger counts received instances again")

@@ -109,9 +109,9 @@ def count_unfinished(ledger: Ledger) -> int:
 
 
 def held_instances(ledger: Ledger, series_instance_uid: str) -> int:
-    """Return how many instances of a series the ledger has."""
+    """Return how many instances of a series the node has: none once retention has removed them."""
     entry = ledger.get(series_instance_uid)
-    return entry.instances if entry is not None else 0
+    return entry.instances if entry is not None and entry.removed_at is None else 0
 
 
 class Gate:

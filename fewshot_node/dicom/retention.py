@@ -13,7 +13,7 @@ from types import TracebackType
 from fewshot_node.config import RetentionSettings
 from fewshot_node.dicom.ledger import Ledger, SeriesEntry, SeriesState, utc_now
 from fewshot_node.dicom.spool import Spool
-from fewshot_node.errors import FewshotNodeError
+from fewshot_node.errors import FewshotNodeError, RefusedError
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -25,8 +25,6 @@ def remove_expired(spool: Spool, ledger: Ledger, settings: RetentionSettings, no
     ------
     RetryableError
         The ledger is busy; what was not removed stays.
-    RefusedError
-        The file system does not let go of something.
     """
     removed = []
     for series_instance_uid in spool.series_instance_uids():
@@ -35,12 +33,25 @@ def remove_expired(spool: Spool, ledger: Ledger, settings: RetentionSettings, no
             continue
         if not ledger.mark_removed(entry.key, entry.state, entry.instances, now):
             continue  # it has moved on
-        if spool.remove_series(series_instance_uid, entry.instances):
+        if _is_removed(spool, entry):
             removed.append(series_instance_uid)
             _LOGGER.info("series %s: %d instances removed (%s)", entry.key, entry.instances, entry.state)
         else:
-            ledger.unmark_removed(entry.key)  # an instance came that has not been counted yet
+            ledger.unmark_removed(entry.key)
     return removed
+
+
+def _is_removed(spool: Spool, entry: SeriesEntry) -> bool:
+    """Remove a series; False when it is still there, as with an instance that has not been counted yet.
+
+    What the file system does not let go of keeps no other series.
+    """
+    series_instance_uid = entry.key.series_instance_uid
+    try:
+        return spool.remove_series(series_instance_uid, entry.instances)
+    except RefusedError as error:
+        _LOGGER.warning("retention: series %s: %s", entry.key, error)
+        return not spool.series_files(series_instance_uid)
 
 
 def _is_due(entry: SeriesEntry, settings: RetentionSettings, now: datetime) -> bool:

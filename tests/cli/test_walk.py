@@ -1,5 +1,6 @@
 """A newcomer's walk: from an annotated series to a live task and its results, by command line alone."""
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,6 +100,19 @@ def test_an_operator_sees_how_a_series_ended_and_starts_it_again(run: Run, ended
     assert "complete" in run("series", "list").out
     refused = run("series", "retry", ended)
     assert (refused.status, "has not ended yet" in refused.error) == (1, True)
+
+
+def test_an_operator_sees_where_everything_is(run: Run, home: Path, ended: str) -> None:
+    shown = run("series", "summary").out
+    assert "nothing is unfinished" in shown
+    assert re.search(r"failed\W+1\b", shown)
+    assert re.search(r"receiving\W+0\b", shown)
+    for day in (4, 3):
+        came = SeriesNote.of_one(f"1.2.{day}", "1.2", "CT1", 100, datetime(2026, 1, day, tzinfo=UTC))
+        Ledger(load_settings(home).ledger_url).note_instances([came])
+    shown = run("series", "summary").out
+    assert re.search(r"receiving\W+2\b", shown)
+    assert "oldest unfinished: since 2026-01-03 00:00:00" in shown
 
 
 def test_an_operator_starts_all_failed_series_again(run: Run, ended: str) -> None:

@@ -91,7 +91,7 @@ def test_a_series_that_goes_quiet_too_early_is_closed_with_a_warning(ledger: Led
     assert close(ledger, seconds=29) == []
     assert close(ledger, seconds=30) == [str(SeriesKey("1.2"))]
     (warning,) = ledger.get("1.2").warnings
-    assert warning.text == "87 of 120 instances came before the series went quiet"
+    assert warning.text == "revision 1: 87 of 120 instances came; send the others"
 
 
 def test_a_number_that_was_too_small_does_not_close_a_later_revision_at_once(ledger: Ledger) -> None:
@@ -101,3 +101,20 @@ def test_a_number_that_was_too_small_does_not_close_a_later_revision_at_once(led
     assert close(ledger) == []
     assert close(ledger, seconds=30) == [str(SeriesKey("1.2", 2))]
     assert ledger.get("1.2").warnings == ()
+
+
+def test_whoever_knows_of_most_instances_is_believed(ledger: Ledger) -> None:
+    come(ledger, 1, stated=3)
+    assert ledger.note_expected(SeriesKey("1.2"), 4)  # the PACS
+    come(ledger, 2, stated=3)
+    assert close(ledger) == []
+    come(ledger, 1, stated=None)
+    assert close(ledger) == [str(SeriesKey("1.2"))]
+
+
+def test_an_operator_who_closes_too_early_leaves_a_warning(ledger: Ledger) -> None:
+    come(ledger, 1, stated=3)
+    assert ledger.close("1.2") == SeriesKey("1.2")
+    assert [warning.text for warning in ledger.get("1.2").warnings] == [
+        "revision 1: 1 of 3 instances came; send the others"
+    ]

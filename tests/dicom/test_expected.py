@@ -2,13 +2,19 @@
 
 import io
 import json
+import socket
+import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import config
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pynetdicom import AE, evt
 
 from fewshot_node.config import PacsSettings, ReceiveSettings
 from fewshot_node.dicom.completion import close_quiet_series
@@ -25,6 +31,32 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
     yield ledger
     ledger.dispose()
+
+
+@pytest.fixture
+def odd_pacs() -> Iterator[Callable[[list[tuple[str, str]]], PacsSettings]]:
+    """Run a PACS that answers with these (Series Instance UID, number of instances)."""
+    servers: list[Any] = []
+
+    def start(said: list[tuple[str, str]]) -> PacsSettings:
+        def find(_event: evt.Event) -> Iterator[tuple[int, Dataset]]:
+            for uid, count in said:
+                answer = Dataset()
+                answer.QueryRetrieveLevel, answer.SeriesInstanceUID = "SERIES", uid
+                # LO is written as it is; the asker reads it by the VR that is sent, or by the dictionary's
+                answer.add(DataElement(0x00201209, "LO", count, validation_mode=config.IGNORE))
+                yield 0xFF00, answer
+
+        entity = AE("ODD")
+        entity.add_supported_context("1.2.840.10008.5.1.4.1.2.2.1")
+        handlers: list[Any] = [(evt.EVT_C_FIND, find)]
+        server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+        servers.append(server)
+        return PacsSettings(ae_title="ODD", port=server.server_address[1], timeout_s=10)
+
+    yield start
+    for server in servers:
+        server.shutdown()
 
 
 @pytest.fixture
@@ -87,3 +119,33 @@ def test_a_pacs_that_is_away_costs_one_log_line(
     lines = [record.getMessage() for record in caplog.records if record.name.endswith("expected")]
     assert len(lines) == 1
     assert "does not answer" in lines[0]
+
+
+@pytest.mark.parametrize("count", ["many", "5\\6", "-5", "0", "", "5.5", "1e400", "1000001", "9" * 40])
+def test_what_is_no_number_of_instances_is_no_answer(ledger: Ledger, odd_pacs: Any, count: str) -> None:
+    come(ledger, 1)
+    ExpectedCounts(ledger, odd_pacs([(SERIES, count)])).ask_once()
+    entry = ledger.get(SERIES)
+    assert entry is not None
+    assert entry.expected is None
+
+
+def test_a_pacs_that_answers_for_other_series_too_is_understood(ledger: Ledger, odd_pacs: Any) -> None:
+    come(ledger, 1)
+    ExpectedCounts(ledger, odd_pacs([("1.2.3", "500"), (SERIES, "7"), (SERIES, "8")])).ask_once()
+    entry = ledger.get(SERIES)
+    assert entry is not None
+    assert entry.expected == 8
+
+
+def test_a_pacs_that_hangs_does_not_keep_the_receiver_from_stopping(ledger: Ledger, eventually: Any) -> None:
+    come(ledger, 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(10)
+        away = PacsSettings(port=silent.getsockname()[1], timeout_s=8)
+        with ExpectedCounts(ledger, away, ask_again_s=0.01) as asking:
+            connection, _ = silent.accept()
+            started = time.monotonic()
+        assert time.monotonic() - started < 4
+        connection.close()
+        eventually(lambda: not asking._thread.is_alive())

@@ -109,3 +109,39 @@ def test_times_are_those_of_reception(ledger: Ledger) -> None:
     entry = ledger.get("1.2")
     assert entry is not None
     assert (entry.first_received.minute, entry.last_received.minute) == (1, 3)
+
+
+def test_what_fails_in_a_way_that_nobody_foresaw_is_not_lost(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, eventually: Any
+) -> None:
+    tries: list[int] = []
+
+    def broken(*_arguments: Any) -> None:
+        tries.append(1)
+        raise UnicodeEncodeError("utf-8", "DOE^JANE", 0, 1, "surrogates not allowed")
+
+    with IntakeNotes(ledger, flush_s=0.001) as notes:
+        with monkeypatch.context() as patch:
+            patch.setattr(ledger, "note_instances", broken)
+            notes.instance(identity(1), "CT1", 100)
+            notes.warning("1.2", "odd")
+            eventually(lambda: len(tries) > 3)
+            assert notes.unflushed() == {"1.2"}
+        eventually(lambda: not notes.unflushed())
+    entry = ledger.get("1.2")
+    assert entry is not None
+    assert (entry.instances, len(entry.warnings)) == (1, 1)
+    assert caplog.text.count("not counted yet: UnicodeEncodeError") == 1
+    assert "JANE" not in caplog.text
+
+
+def test_a_remark_that_is_made_for_ever_is_kept_once(ledger: Ledger) -> None:
+    notes = IntakeNotes(ledger)
+    for _ in range(3):
+        for number in (1, 2, 1, 2):
+            notes.warning("1.2", f"instance {number} came again")
+        notes.instance(identity(1), "CT1", 1)
+        notes.flush()
+    entry = ledger.get("1.2")
+    assert entry is not None
+    assert [warning.text for warning in entry.warnings] == ["instance 1 came again", "instance 2 came again"]

@@ -8,8 +8,10 @@ import pytest
 
 from fewshot_node.config import RetentionSettings
 from fewshot_node.dicom.ledger import Ledger, SeriesState
+from fewshot_node.dicom.pull import held_instances
 from fewshot_node.dicom.retention import RetentionLoop, remove_expired
 from fewshot_node.dicom.spool import Spool
+from fewshot_node.errors import RefusedError, RetryableError
 
 SERIES = "1.2.826.0.1.3680043.8.498.2"
 WEEK = RetentionSettings(delivered_days=7)
@@ -149,3 +151,99 @@ def test_the_loop_removes_while_it_runs(delivered: Any, eventually: Any) -> None
         eventually(lambda: not delivered.spool.series_files(SERIES))
     with RetentionLoop(delivered.spool, delivered.ledger, RetentionSettings()):
         pass
+
+
+def test_a_late_instance_that_is_counted_in_between_is_counted_with_the_others(
+    delivered: Any, connect: Any, make_instance: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender = connect(delivered.receiver.port)
+    mark = delivered.ledger.mark_removed
+
+    def late(*arguments: Any) -> bool:
+        marked: bool = mark(*arguments)
+        assert sender.store(make_instance(4)) == 0
+        delivered.settle()  # the ledger believes the others to be removed
+        return marked
+
+    with monkeypatch.context() as patch:
+        patch.setattr(delivered.ledger, "mark_removed", late)
+        assert remove_expired(delivered.spool, delivered.ledger, WEEK, LATER) == []
+    assert [entry.removed_at for entry in delivered.ledger.series()] == [None]
+    entry = delivered.entry(SERIES)
+    assert (entry.key.revision, entry.instances, len(delivered.spool.series_files(SERIES))) == (2, 4, 4)
+    assert not any("were removed" in warning.text for warning in entry.warnings)
+    assert delivered.ledger.rebuild(delivered.spool) == 0
+    key = delivered.ledger.close(SERIES)
+    assert delivered.ledger.claim(key, 1, "worker", 60)
+    assert delivered.ledger.finish(key, "worker", SeriesState.DELIVERED, "", [])
+    assert remove_expired(delivered.spool, delivered.ledger, WEEK, LATER) == [SERIES]
+
+
+def test_a_crash_does_not_lose_what_came_just_before_it(
+    delivered: Any, connect: Any, make_instance: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger was told, the files are there, and so is an instance that was not counted any more."""
+    entry = delivered.ledger.get(SERIES)
+    monkeypatch.setattr(delivered.ledger, "note_instances", lambda *_arguments: _raise())
+    assert connect(delivered.receiver.port).store(make_instance(4)) == 0
+    assert delivered.ledger.mark_removed(entry.key, entry.state, entry.instances, LATER)
+    delivered.receiver.stop()
+    spool, ledger = Spool(tmp_path / "spool"), Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    assert ledger.rebuild(spool) == 1
+    late = ledger.get(SERIES)
+    assert late is not None
+    assert (late.key.revision, late.state, late.instances) == (2, SeriesState.RECEIVING, 4)
+    assert not any("were removed" in warning.text for warning in late.warnings)
+    assert remove_expired(spool, ledger, WEEK, LATER) == []
+    assert len(spool.series_files(SERIES)) == 4
+    ledger.dispose()
+
+
+def test_a_late_instance_that_only_the_next_start_counts_says_that_it_stands_alone(
+    delivered: Any, connect: Any, make_instance: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove_expired(delivered.spool, delivered.ledger, WEEK, LATER)
+    monkeypatch.setattr(delivered.ledger, "note_instances", lambda *_arguments: _raise())
+    assert connect(delivered.receiver.port).store(make_instance(4)) == 0
+    delivered.receiver.stop()
+    spool, ledger = Spool(tmp_path / "spool"), Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    assert ledger.rebuild(spool) == 1
+    late = ledger.get(SERIES)
+    assert late is not None
+    assert (late.key.revision, late.instances) == (2, 1)
+    assert "3 earlier instances were removed" in late.warnings[-1].text
+    ledger.dispose()
+
+
+def test_a_series_that_the_disk_does_not_let_go_keeps_no_other(
+    delivered: Any, connect: Any, make_instance: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = f"{SERIES}0"
+    assert connect(delivered.receiver.port).store(make_instance(1, other)) == 0
+    delivered.settle()
+    key = delivered.ledger.close(other)
+    assert delivered.ledger.claim(key, 1, "worker", 60)
+    assert delivered.ledger.finish(key, "worker", SeriesState.DELIVERED, "", [])
+    remove = delivered.spool.remove_series
+
+    def stuck(series_instance_uid: str, instances: int) -> bool:
+        if series_instance_uid == SERIES:
+            raise RefusedError("spool cannot be written (Input/output error): check the disk")
+        return bool(remove(series_instance_uid, instances))
+
+    monkeypatch.setattr(delivered.spool, "remove_series", stuck)
+    assert remove_expired(delivered.spool, delivered.ledger, WEEK, LATER) == [other]
+    assert "Input/output error" in caplog.text
+    entry = delivered.ledger.get(SERIES)
+    assert (entry.removed_at, len(delivered.spool.series_files(SERIES))) == (None, 3)
+    assert delivered.ledger.retry(SERIES) == entry.key
+
+
+def _raise() -> None:
+    raise RetryableError("ledger is out of reach")
+
+
+def test_what_was_removed_can_be_pulled_again(delivered: Any) -> None:
+    assert held_instances(delivered.ledger, SERIES) == 3
+    remove_expired(delivered.spool, delivered.ledger, WEEK, LATER)
+    assert held_instances(delivered.ledger, SERIES) == 0
