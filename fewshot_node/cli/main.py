@@ -102,8 +102,10 @@ def common(
         level=logging.DEBUG if verbose else logging.INFO,
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
     )
-    # Third parties may put attribute values into their messages: identifiers must not reach our log.
-    for name in ("pynetdicom", "pydicom", "httpx", "httpcore"):
+    # Third parties may put attribute values into their messages: identifiers must not reach our log. pynetdicom prints
+    # a traceback for each name that a hostile request misspells; what matters of it, this program says itself.
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
+    for name in ("pydicom", "httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.ERROR)
     context.obj = CliState(settings=load_settings(config), config=config)
 

@@ -1,6 +1,7 @@
 """``make bench-receive``: every bar of the receiver in one run; name parts to run only those."""
 
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -29,6 +30,7 @@ PARTS: dict[str, Part] = {
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the peers are ended and the folder removed
     with tempfile.TemporaryDirectory(prefix="bench-receive-", ignore_cleanup_errors=True) as scratch:
         board = Board(Path(scratch))
         board.detail(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}, scratch folder {scratch}")

@@ -15,7 +15,7 @@ from tests.benchmarks.receive.peers import Peer, receiver, storescu
 from tests.benchmarks.receive.stored import sent_digests, stored_digests
 from tests.dicom.wire import WireSender, associate_rq, connected, store_rq
 
-OBJECTS, REPEATS, CROWD = 200, 3, 100
+OBJECTS, REPEATS, CROWD = 400, 5, 100
 _SERIES = "1.2.826.0.1.3680043.8.498.66"
 
 
