@@ -2,7 +2,7 @@
 # Install the real DICOM peers that the demo and the tests talk to, where that is possible.
 set -eu
 missing=""
-for pair in Orthanc:orthanc storescu:dcmtk dciodvfy:dicom3tools; do
+for pair in Orthanc:orthanc storescu:dcmtk dciodvfy:dicom3tools strace:strace; do
     command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
 done
 [ -n "$missing" ] || exit 0
