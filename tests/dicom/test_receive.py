@@ -83,6 +83,23 @@ def test_an_instance_is_in_the_spool_and_in_the_ledger_when_it_is_answered(
 
 
 @pytest.mark.dcmtk
+def test_dcmtk_verifies_and_is_refused_what_is_not_offered(intake: Any, require_tool: Any) -> None:
+    address = ["-aec", "FEWSHOT", "127.0.0.1", str(intake.receiver.port)]
+    commands = {
+        "echoscu": [require_tool("echoscu"), *address],
+        "findscu": [require_tool("findscu"), "-S", "-k", "QueryRetrieveLevel=STUDY", *address],
+    }
+    ended = {
+        name: subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        for name, command in commands.items()
+    }
+    assert ended["echoscu"].returncode == 0, ended["echoscu"].stderr
+    assert ended["findscu"].returncode != 0
+    assert "No Acceptable Presentation Contexts" in ended["findscu"].stderr
+    assert subprocess.run(commands["echoscu"], capture_output=True, timeout=60, check=False).returncode == 0
+
+
+@pytest.mark.dcmtk
 def test_dcmtk_sends_a_series(
     intake: Any, make_instance: Any, require_tool: Any, tmp_path: Path, encode_instance: Any, split_file: Any
 ) -> None:

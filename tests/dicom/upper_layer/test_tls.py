@@ -70,6 +70,8 @@ def test_dcmtk_stores_over_tls(
     )
     assert sent.returncode == 0, sent.stderr
     assert len(intake.spool.series_files(SERIES)) == 5
+    echo = [require_tool("echoscu"), *secure, *address]
+    assert subprocess.run(echo, capture_output=True, timeout=60).returncode == 0
 
 
 def client_context(authority: Authority, **versions: ssl.TLSVersion) -> ssl.SSLContext:
