@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from fewshot_node.dicom.commitment import CommitmentDesk
-from fewshot_node.dicom.completion import CompletionLoop
-from fewshot_node.dicom.expected import ExpectedCounts
-from fewshot_node.dicom.health import intake_checks
-from fewshot_node.dicom.monitor import MonitorServer
-from fewshot_node.dicom.node_state import NodeState
-from fewshot_node.dicom.receive import Receiver
-from fewshot_node.dicom.retention import RetentionLoop
+from fewshot_node.dicom.commitment.desk import CommitmentDesk
+from fewshot_node.dicom.monitor.health import intake_checks
+from fewshot_node.dicom.monitor.node_state import NodeState
+from fewshot_node.dicom.monitor.server import MonitorServer
+from fewshot_node.dicom.receive.completion import completion_loop
+from fewshot_node.dicom.receive.expected import ExpectedCounts
+from fewshot_node.dicom.receive.receiver import Receiver
+from fewshot_node.dicom.receive.retention import retention_loop
 from fewshot_node.node import Node
 
 
@@ -29,8 +29,8 @@ def running_intake(node: Node) -> Iterator[Receiver]:
     with ExitStack() as running:
         running.enter_context(desk)
         receiver = running.enter_context(Receiver(receive, node.spool, node.ledger, desk))
-        running.enter_context(CompletionLoop(node.ledger, receive, receiver.busy_series))
-        running.enter_context(RetentionLoop(node.spool, node.ledger, settings.retention))
+        running.enter_context(completion_loop(node.ledger, receive, receiver.busy_series))
+        running.enter_context(retention_loop(node.spool, node.ledger, settings.retention))
         if receive.ask_pacs_for_count:
             running.enter_context(ExpectedCounts(node.ledger, settings.pacs))
         receiver.metrics.add(NodeState(node.spool, node.ledger, receiver.notes.unflushed))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from fewshot_node.config import NodeSettings
 from fewshot_node.dicom.ledger import Ledger
-from fewshot_node.dicom.outbox import Destination
+from fewshot_node.dicom.objects.outbox import Destination
 from fewshot_node.dicom.spool import Spool
 
 

@@ -20,10 +20,10 @@ from fewshot_node.config import NodeSettings, PacsSettings
 from fewshot_node.demo.cases import Lesson, phantom_lessons
 from fewshot_node.demo.teach import teach
 from fewshot_node.dicom.ledger import SeriesState
-from fewshot_node.dicom.outbox import Destination
+from fewshot_node.dicom.objects.outbox import Destination
+from fewshot_node.dicom.objects.volume import read_volume
 from fewshot_node.dicom.query import fetch_series, list_series
 from fewshot_node.dicom.send import echo, store
-from fewshot_node.dicom.volume import read_volume
 from fewshot_node.errors import DeliveryError, FewshotNodeError, OrchestratorError, PeerUnavailableError, RefusedError
 from fewshot_node.models import Models, load_models
 from fewshot_node.node import open_node

@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from fewshot_node.dicom.ledger_records import SeriesState
+from fewshot_node.dicom.ledger.records import SeriesState
 from fewshot_node.errors import RetryableError
 from fewshot_node.records import SeriesKey
 from flows.context import this_node, worker_name

@@ -28,7 +28,7 @@ from prefect.states import Crashed
 
 from fewshot_node.config import NodeSettings
 from fewshot_node.dicom.ledger import Ledger
-from fewshot_node.dicom.ledger_records import SeriesEntry
+from fewshot_node.dicom.ledger.records import SeriesEntry
 from fewshot_node.errors import OrchestratorError, RetryableError
 from fewshot_node.records import SeriesKey
 from flows.process_series import process_series_warm, series_tag

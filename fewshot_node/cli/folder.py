@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fewshot_node.dicom.headers import read_header, series_in_folder
+from fewshot_node.dicom.objects.headers import read_header, series_in_folder
 from fewshot_node.errors import SeriesError
 from fewshot_node.records import ReceivedSeries, SeriesKey
 

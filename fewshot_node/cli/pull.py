@@ -12,9 +12,10 @@ from fewshot_node.cli.printing import plain_console, print_table
 from fewshot_node.cli.pull_view import pull_view
 from fewshot_node.cli.state import cli_state
 from fewshot_node.dicom.identity import is_uid
-from fewshot_node.dicom.pull import Pull, Tally, held_instances, require_receiver
-from fewshot_node.dicom.pull_plan import PlannedSeries, Wanted, plan_pull
-from fewshot_node.dicom.query_keys import parse_keys
+from fewshot_node.dicom.pull.plan import PlannedSeries, Wanted, plan_pull
+from fewshot_node.dicom.pull.progress import Tally
+from fewshot_node.dicom.pull.pull import Pull, held_instances, require_receiver
+from fewshot_node.dicom.pull.query_keys import parse_keys
 from fewshot_node.errors import ConfigurationError, FewshotNodeError
 from fewshot_node.node import Node, open_node
 

@@ -25,7 +25,7 @@ def explain(
 ) -> None:
     """Print the verdict of every rule of every published task."""
     from fewshot_node.cli.folder import series_from_folder
-    from fewshot_node.dicom.headers import read_header
+    from fewshot_node.dicom.objects.headers import read_header
     from fewshot_node.tasks.registry import Registry
     from fewshot_node.tasks.rules import evaluate
 

@@ -22,7 +22,7 @@ def run(
 ) -> None:
     """Run one task on one folder of images and write SEG and SR; needs no PACS and no Prefect."""
     from fewshot_node.cli.folder import series_from_folder
-    from fewshot_node.dicom.volume import read_volume
+    from fewshot_node.dicom.objects.volume import read_volume
     from fewshot_node.models import load_models
     from fewshot_node.pipeline import produce
     from fewshot_node.steps import Stopwatch

@@ -8,7 +8,7 @@ from rich.table import Column, Table
 from fewshot_node.cli.printing import plain_console, print_table
 from fewshot_node.cli.state import cli_state
 from fewshot_node.dicom.ledger import Ledger, SeriesEntry, SeriesState
-from fewshot_node.dicom.ledger_records import FINAL_STATES
+from fewshot_node.dicom.ledger.records import FINAL_STATES
 from fewshot_node.errors import PermanentError
 from fewshot_node.node import open_node
 

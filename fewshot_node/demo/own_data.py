@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from fewshot_node.demo.cases import Case, Lesson
-from fewshot_node.dicom.headers import read_header
-from fewshot_node.dicom.seg_reading import read_segmentation
-from fewshot_node.dicom.volume import read_volume
+from fewshot_node.dicom.objects.headers import read_header
+from fewshot_node.dicom.objects.seg_reading import read_segmentation
+from fewshot_node.dicom.objects.volume import read_volume
 from fewshot_node.errors import NotDicomError, TemplateError
 from fewshot_node.records import Label, LabelArray, ReceivedSeries, TaskKind, Volume
 from fewshot_node.tasks.label_files import is_points_file

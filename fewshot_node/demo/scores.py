@@ -11,10 +11,10 @@ from fewshot_node.config import PacsSettings
 from fewshot_node.demo.cases import Case, Lesson
 from fewshot_node.demo.teach import define, select
 from fewshot_node.dicom.ledger import SeriesEntry, TaskOutcome
+from fewshot_node.dicom.objects.seg_reading import SegmentationLabels, read_segmentation
+from fewshot_node.dicom.objects.sr_reading import read_report
+from fewshot_node.dicom.objects.volume import read_volume
 from fewshot_node.dicom.query import fetch_series, list_series
-from fewshot_node.dicom.seg_reading import SegmentationLabels, read_segmentation
-from fewshot_node.dicom.sr_reading import read_report
-from fewshot_node.dicom.volume import read_volume
 from fewshot_node.errors import DeliveryError
 from fewshot_node.evaluation.metrics import Overlap, distance_mm, overlap
 from fewshot_node.evaluation.overlays import write_overlay

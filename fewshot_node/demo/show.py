@@ -17,7 +17,7 @@ from fewshot_node.demo.site import Site, running_site, wait_until_up
 from fewshot_node.demo.tables import print_scores
 from fewshot_node.demo.teach import as_commands, teach
 from fewshot_node.dicom.ledger import Ledger
-from fewshot_node.dicom.ledger_records import FINAL_STATES, SeriesEntry, SeriesState
+from fewshot_node.dicom.ledger.records import FINAL_STATES, SeriesEntry, SeriesState
 from fewshot_node.dicom.send import store
 from fewshot_node.errors import PermanentError
 from fewshot_node.models import Models, load_models

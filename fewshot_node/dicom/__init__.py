@@ -1,4 +1,12 @@
-"""Everything that speaks DICOM: the network, the spool, the ledger, volumes and result objects."""
+"""Everything that speaks DICOM: the network, the spool, the ledger, volumes and result objects.
+
+::
+
+    receive/      the storage SCP and the threads around it     pull/      series fetched from the PACS
+    commitment/   storage commitment as SCP                     monitor/   health and metrics over HTTP
+    ledger/       every series and what state it is in          objects/   volumes read, SEG and SR written
+    upper_layer/  associations as acceptor (PS3.8)              statement/ the conformance statement
+"""
 
 from pydicom import config
 

@@ -1,6 +1,6 @@
 """One association with the PACS: opening, reading its answers, naming it in errors (PS3.8, PS3.7)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -8,6 +8,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
+from pynetdicom.pdu import A_ASSOCIATE_RJ
 from pynetdicom.presentation import PresentationContext
 
 from fewshot_node.config import PacsSettings
@@ -90,8 +91,12 @@ def associate(
     PeerUnavailableError
         Nobody listens, or the peer rejects or aborts the association, or accepts nothing of it.
     """
-    connected: list[bool] = []
-    note_connection: EventHandler = (evt.EVT_CONN_OPEN, lambda _event: connected.append(True))
+    # Noted here: of a peer that rejects at once pynetdicom may see no more than a closed connection.
+    noted: set[str] = set()
+    noting: list[EventHandler] = [
+        (evt.EVT_CONN_OPEN, lambda _event: noted.add("connected")),
+        (evt.EVT_PDU_RECV, lambda event: noted.add(type(event.pdu).__name__)),
+    ]
     entity = AE(ae_title=pacs.calling_ae_title)
     entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
@@ -103,10 +108,10 @@ def associate(
         contexts=contexts,
         ae_title=pacs.ae_title,
         ext_neg=[build_role(sop_class, scp_role=True) for sop_class in retrieved_classes],
-        evt_handlers=cast("Any", [note_connection, *handlers]),
+        evt_handlers=cast("Any", [*noting, *handlers]),
     )
     if not association.is_established:
-        raise PeerUnavailableError(_describe_refusal(association, pacs, bool(connected)))
+        raise PeerUnavailableError(_describe_refusal(association, pacs, noted))
     try:
         yield association
     except KeyboardInterrupt:
@@ -117,10 +122,10 @@ def associate(
             association.release()
 
 
-def _describe_refusal(association: Association, pacs: PacsSettings, connected: bool) -> str:
-    if not connected:
+def _describe_refusal(association: Association, pacs: PacsSettings, noted: Collection[str]) -> str:
+    if "connected" not in noted:
         return f"{peer_name(pacs)} does not answer: check that it runs, and pacs.host and pacs.port"
-    if association.is_rejected:
+    if association.is_rejected or A_ASSOCIATE_RJ.__name__ in noted:
         titles = "pacs.ae_title and pacs.calling_ae_title"
         return f"{peer_name(pacs)} rejects the association: check the AE titles on both sides ({titles})"
     if association.rejected_contexts:

@@ -1,7 +1,7 @@
 """Asking the PACS what it has, and for it: C-FIND and C-GET in the study root model (PS3.4 C)."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,10 +98,11 @@ def list_series(study_instance_uid: str, pacs: PacsSettings) -> tuple[RemoteSeri
     query = _query("SERIES", StudyInstanceUID=study_instance_uid, SeriesInstanceUID="")
     query.Modality = query.SeriesDescription = ""
     # Some archives answer once for each instance.
-    found = {str(item.SeriesInstanceUID): item for item in _find(query, pacs)}
+    found = {str(item.get("SeriesInstanceUID")): item for item in _find(query, pacs)}
     return tuple(
         RemoteSeries(uid, str(item.get("Modality", "")), str(item.get("SeriesDescription", "")))
         for uid, item in found.items()
+        if is_uid(uid)
     )
 
 
@@ -179,7 +180,7 @@ def classes_of(listed: Mapping[str, str]) -> list[str]:
     return sorted({sop_class for sop_class in listed.values() if is_uid(sop_class)}) or list(_USUAL)
 
 
-def _images(study_uid: str, series_uid: str, pacs: PacsSettings) -> list[Dataset]:
+def _images(study_uid: str, series_uid: str, pacs: PacsSettings) -> Iterator[Dataset]:
     query = _query("IMAGE", StudyInstanceUID=study_uid, SeriesInstanceUID=series_uid, SOPInstanceUID="")
     query.SOPClassUID = ""
     return _find(query, pacs)
@@ -193,6 +194,7 @@ def _query(level: str, **keys: str) -> Dataset:
     return query
 
 
-def _find(query: Dataset, pacs: PacsSettings) -> list[Dataset]:
+def _find(query: Dataset, pacs: PacsSettings) -> Iterator[Dataset]:
+    """Ask, and give one answer at a time: a series may have many thousand instances. To be read to its end."""
     with associate(pacs, [build_context(FIND)]) as association:
-        return list(read_answers(association.send_c_find(query, FIND), pacs, "C-FIND"))
+        yield from read_answers(association.send_c_find(query, FIND), pacs, "C-FIND")

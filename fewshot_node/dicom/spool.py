@@ -105,9 +105,9 @@ class Spool:
         """Remove what an earlier run left unfinished; return how many files and folders.
 
         None of the files was ever answered with success, so their senders still have them; a folder is a
-        series that was being removed.
+        series that was being removed, or what conflicted with one that was removed.
         """
-        leftovers = list(self._incoming.iterdir())
+        leftovers = [*self._incoming.iterdir(), *self._orphaned_conflicts()]
         for path in leftovers:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
@@ -155,18 +155,10 @@ class Spool:
         folder = self._folder(identity.series_instance_uid)
         target = folder / f"{_checked(identity.sop_instance_uid)}.dcm"
         with self.writing():
-            with self._placing:
-                stored_before = target.exists()
-                if not stored_before:
-                    _move(incoming, target)
-            if not stored_before:
-                sync(folder)
-                return Placement.STORED
-            if _same_dataset(incoming, dataset_offset, target):
-                sync(folder)  # the first one's sync may have failed, or not be done yet
-                return Placement.IDENTICAL
-            self._keep_aside(incoming, dataset_offset, target)
-            return Placement.CONFLICT
+            placement = None
+            while placement is None:  # retention may remove the series between two steps
+                placement = self._try_place(incoming, dataset_offset, target)
+        return placement
 
     def series_files(self, series_instance_uid: str) -> tuple[Path, ...]:
         """Return the stored files of a series in the order of their names; none for an unknown series."""
@@ -193,8 +185,9 @@ class Spool:
                 if len(self.series_files(series_instance_uid)) != instances:
                     return False
                 folder.rename(aside[0])
-            if (self._conflicts / series_instance_uid).is_dir():
-                (self._conflicts / series_instance_uid).rename(aside[1])
+                # In this order: of a crash in between the next sweep finds a conflict without a series.
+                if (self._conflicts / series_instance_uid).is_dir():
+                    (self._conflicts / series_instance_uid).rename(aside[1])
             sync(self._series)
             for path in aside:
                 shutil.rmtree(path, ignore_errors=True)
@@ -235,12 +228,44 @@ class Spool:
     def _folder(self, series_instance_uid: str) -> Path:
         return self._series / _checked(series_instance_uid)
 
-    def _keep_aside(self, incoming: Path, dataset_offset: int, target: Path) -> None:
-        """Keep a conflicting data set; its digest in the name keeps a repeated one from piling up."""
+    def _orphaned_conflicts(self) -> list[Path]:
+        """Return what conflicted with series that are gone: their removal was interrupted."""
+        return [folder for folder in self._conflicts.iterdir() if not (self._series / folder.name).exists()]
+
+    def _try_place(self, incoming: Path, dataset_offset: int, target: Path) -> Placement | None:
+        """Place a file; None when what it was compared with has gone meanwhile."""
+        with self._placing:
+            stored_before = target.exists()
+            if not stored_before:
+                _move(incoming, target)
+        if not stored_before:
+            sync(target.parent)
+            return Placement.STORED
+        try:
+            is_same = _same_dataset(incoming, dataset_offset, target)
+            if is_same:
+                sync(target.parent)  # the first one's sync may have failed, or not be done yet
+        except (FileNotFoundError, NotDicomError):
+            if target.exists():
+                raise
+            return None
+        if is_same:
+            return Placement.IDENTICAL
+        return Placement.CONFLICT if self._keep_aside(incoming, dataset_offset, target) else None
+
+    def _keep_aside(self, incoming: Path, dataset_offset: int, target: Path) -> bool:
+        """Keep a conflicting data set; False when there is nothing any more that it conflicts with.
+
+        Its digest in the name keeps a repeated one from piling up.
+        """
         folder = self._conflicts / target.parent.name
         name = f"{target.stem}.{_digest(incoming, dataset_offset)[:16]}.dcm"
-        _move(incoming, folder / name)
+        with self._placing:
+            if not target.exists():
+                return False
+            _move(incoming, folder / name)
         sync(folder)
+        return True
 
 
 def _checked(uid: str) -> str:

@@ -9,7 +9,7 @@ from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import UID
 
-from fewshot_node.dicom.headers import SeriesHeader
+from fewshot_node.dicom.objects.headers import SeriesHeader
 from fewshot_node.errors import RuleError
 
 CALLING_AE_TITLE = "calling_ae_title"

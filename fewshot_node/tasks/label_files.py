@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fewshot_node.dicom.seg import SegmentationLabels, read_segmentation
+from fewshot_node.dicom.objects.seg import SegmentationLabels, read_segmentation
 from fewshot_node.errors import NotDicomError, TemplateError
 from fewshot_node.records import Label, LabelArray, Volume
 from fewshot_node.tasks.nifti import read_nifti_labels

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fewshot_node.dicom.headers import SeriesHeader, holds_images, read_header
+from fewshot_node.dicom.objects.headers import SeriesHeader, holds_images, read_header
 from fewshot_node.records import ReceivedSeries
 from fewshot_node.tasks.rules import evaluate
 from fewshot_node.tasks.task import BrokenTask, PublishedTask

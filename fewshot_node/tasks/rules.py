@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from fewshot_node.dicom.headers import SeriesHeader
+from fewshot_node.dicom.objects.headers import SeriesHeader
 from fewshot_node.errors import RuleError
 from fewshot_node.tasks.attributes import check_attribute, is_numeric, is_sequence, seen_values
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fewshot_node.dicom.headers import read_header
-from fewshot_node.dicom.volume import read_volume
+from fewshot_node.dicom.objects.headers import read_header
+from fewshot_node.dicom.objects.volume import read_volume
 from fewshot_node.errors import TemplateError
 from fewshot_node.records import LabelArray, TaskKind, Volume
 from fewshot_node.tasks.label_files import is_points_file, read_label_map

@@ -10,7 +10,7 @@ from transformers import Dinov2Backbone, Dinov2Config
 
 from fewshot_node.config import WorkerSettings
 from fewshot_node.demo.cases import Lesson
-from fewshot_node.dicom.volume import read_volume
+from fewshot_node.dicom.objects.volume import read_volume
 from fewshot_node.errors import TaskError
 from fewshot_node.models import Models, load_models
 from fewshot_node.pipeline import analyse

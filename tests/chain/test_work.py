@@ -13,7 +13,7 @@ from fewshot_node import pipeline
 from fewshot_node.config import NodeSettings, PacsSettings, ReceiveSettings
 from fewshot_node.demo.cases import Case, Lesson
 from fewshot_node.dicom.ledger import SeriesState
-from fewshot_node.dicom.receive import Receiver
+from fewshot_node.dicom.receive.receiver import Receiver
 from fewshot_node.dicom.send import store
 from fewshot_node.errors import RetryableError
 from fewshot_node.models import Models

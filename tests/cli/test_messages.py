@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 
 from fewshot_node.cli.trouble import describe_os_error
 from fewshot_node.config import NodeSettings, PrefectSettings, ReceiveSettings, WorkerSettings, load_settings
-from fewshot_node.dicom.receive import Receiver
+from fewshot_node.dicom.receive.receiver import Receiver
 from fewshot_node.errors import CheckpointError
 from fewshot_node.evaluation.phantom_series import PhantomSeries, write_labels_nifti, write_series
 from fewshot_node.evaluation.phantoms import Phantom, PhantomSettings, torso_ct

@@ -15,7 +15,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom import evt
 
 from fewshot_node.config import load_settings
-from fewshot_node.dicom.receive import Receiver
+from fewshot_node.dicom.receive.receiver import Receiver
 from fewshot_node.node import open_node
 from tests.cli.conftest import Printed
 from tests.dicom.archive import Archive, archive

@@ -16,7 +16,7 @@ from fewshot_node.demo.scores import SeriesScore, StructureScore, _fetch, _score
 from fewshot_node.demo.tables import print_scores, stages_in_order
 from fewshot_node.demo.teach import as_commands, define, select
 from fewshot_node.dicom.ledger import SeriesState, TaskOutcome
-from fewshot_node.dicom.volume import read_volume
+from fewshot_node.dicom.objects.volume import read_volume
 from fewshot_node.errors import DeliveryError, TemplateError
 from fewshot_node.evaluation.metrics import Overlap
 from fewshot_node.evaluation.phantom_ct import TORSO_SETTINGS

@@ -1,5 +1,7 @@
 """Intake fixtures: small instances, a sender that can misbehave, and running receivers."""
 
+import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from pynetdicom.dimse_primitives import C_STORE
 
 from fewshot_node.config import ReceiveSettings
 from fewshot_node.dicom.ledger import Ledger, SeriesEntry
-from fewshot_node.dicom.receive import Receiver
+from fewshot_node.dicom.receive.receiver import Receiver
 from fewshot_node.dicom.spool import Spool
 
 STUDY_UID = "1.2.826.0.1.3680043.8.498.1"
@@ -204,6 +206,38 @@ def encode_instance() -> Callable[[Dataset], bytes]:
 @pytest.fixture(scope="session")
 def split_file() -> Callable[[Path], tuple[FileMetaDataset, bytes]]:
     return _split
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(tmp_path / "spool")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    yield ledger
+    ledger.dispose()
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mount a file system of a size such as ``64k``; skips where that takes rights that the test has not."""
+    mounted: list[Path] = []
+
+    def mount(size: str) -> Path:
+        folder = tmp_path / f"tiny{len(mounted)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+        if not shutil.which("mount") or subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("a small file system cannot be mounted here (needs root)")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        # Lazily: a receiver that a failed test left running still has its files there.
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.fixture

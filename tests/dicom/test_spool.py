@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 
+import fewshot_node.dicom.spool as spool_module
 from fewshot_node.dicom.identity import (
     InstanceIdentity,
     encode_file_meta,
@@ -22,11 +23,6 @@ from fewshot_node.dicom.spool import Placement, Spool
 from fewshot_node.errors import ConfigurationError, DiskFullError, NotDicomError, RefusedError
 
 Put = Callable[..., Placement]
-
-
-@pytest.fixture
-def spool(tmp_path: Path) -> Spool:
-    return Spool(tmp_path / "spool")
 
 
 @pytest.fixture
@@ -162,6 +158,51 @@ def test_sweep_removes_what_was_not_finished_and_nothing_else(spool: Spool, put:
     assert spool.sweep() == 1
     assert everything(spool) == stored
     assert spool.sweep() == 0
+
+
+def test_a_crash_in_the_middle_of_a_removal_leaves_no_conflicts(
+    spool: Spool, put: Put, make_instance: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    series, other = make_instance().SeriesInstanceUID, f"{make_instance().SeriesInstanceUID}0"
+    for uid in (series, other):
+        put(SeriesInstanceUID=uid)
+        assert put(SeriesInstanceUID=uid, InstanceNumber=77) is Placement.CONFLICT
+    rename, renamed = Path.rename, []
+
+    def killed_at_the_second(path: Path, target: Path) -> Path:
+        renamed.append(path)
+        if len(renamed) == 2:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            spool.remove_series(series, 1)
+    again = Spool(spool.root)
+    assert again.series_files(series) == ()
+    again.sweep()
+    assert len(list((spool.root / "conflicts").iterdir())) == 1
+    assert sorted({name.split("/")[1] for name in everything(again)}) == [other]
+
+
+@pytest.mark.parametrize("step", ["_same_dataset", "_digest"])
+def test_a_conflict_with_a_series_that_is_removed_meanwhile_is_stored(
+    spool: Spool, put: Put, make_instance: Any, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    series = make_instance().SeriesInstanceUID
+    put()
+    works = getattr(spool_module, step)
+
+    def remove_first(*arguments: Any) -> Any:
+        spool.remove_series(series, 1)
+        return works(*arguments)
+
+    monkeypatch.setattr(spool_module, step, remove_first)
+    assert put(InstanceNumber=77) is Placement.STORED
+    (stored,) = spool.series_files(series)
+    assert dcmread(stored).InstanceNumber == 77
+    assert list((spool.root / "conflicts").iterdir()) == []
 
 
 def test_one_process_receives_into_a_spool(spool: Spool) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
-from fewshot_node.dicom.headers import SeriesHeader
+from fewshot_node.dicom.objects.headers import SeriesHeader
 from fewshot_node.errors import RuleError
 from fewshot_node.tasks.rule_text import parse_rule
 from fewshot_node.tasks.rules import Operator, Rule, evaluate, rule_from_data, rule_to_data

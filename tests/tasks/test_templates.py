@@ -8,7 +8,7 @@ import pydicom
 import pytest
 from pydicom.sr.codedict import codes
 
-from fewshot_node.dicom.headers import series_in_folder
+from fewshot_node.dicom.objects.headers import series_in_folder
 from fewshot_node.errors import SeriesError, TaskError, TemplateError
 from fewshot_node.records import TaskKind
 from fewshot_node.tasks.codes import parse_label

@@ -2,9 +2,9 @@
 
 from fewshot_node import __version__
 from fewshot_node.config import PacsSettings, ReceiveSettings
-from fewshot_node.dicom.conformance import COMPREHENSIVE_3D_SR, SEGMENTATION
+from fewshot_node.dicom.objects.conformance import COMPREHENSIVE_3D_SR, SEGMENTATION
+from fewshot_node.dicom.pull.retrieve import MOVE
 from fewshot_node.dicom.query import FIND, GET
-from fewshot_node.dicom.retrieve import MOVE
 from fewshot_node.dicom.services import (
     NATIVE_TRANSFER_SYNTAXES,
     STORAGE_COMMITMENT,

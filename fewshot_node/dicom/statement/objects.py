@@ -6,9 +6,9 @@ from pydicom.datadict import dictionary_description, tag_for_keyword
 from pydicom.sr.coding import Code
 from pydicom.tag import Tag
 
-from fewshot_node.dicom import provenance, seg, sr
-from fewshot_node.dicom.conformance import ALWAYS_REQUIRED, COMPREHENSIVE_3D_SR, REQUIRED, SEGMENTATION
-from fewshot_node.dicom.sr_reading import ABSENT, CERTAINTY, PRESENCE, PRESENT, VOLUME
+from fewshot_node.dicom.objects import provenance, seg, sr
+from fewshot_node.dicom.objects.conformance import ALWAYS_REQUIRED, COMPREHENSIVE_3D_SR, REQUIRED, SEGMENTATION
+from fewshot_node.dicom.objects.sr_reading import ABSENT, CERTAINTY, PRESENCE, PRESENT, VOLUME
 from fewshot_node.dicom.statement.markdown import table, uid_name
 
 CHARACTER_SETS = f"""Received data sets keep the Specific Character Set (0008,0005) that they came with; nothing is

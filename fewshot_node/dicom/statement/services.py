@@ -3,13 +3,13 @@
 from pynetdicom import DEFAULT_TRANSFER_SYNTAXES
 
 from fewshot_node.config import CommitmentSettings, PacsSettings, PullSettings, ReceiveSettings
-from fewshot_node.dicom.commitment import ActionStatus
-from fewshot_node.dicom.commitment_request import MOST_REFERENCES
-from fewshot_node.dicom.commitment_result import CommitmentEvent, FailureReason
-from fewshot_node.dicom.conformance import COMPREHENSIVE_3D_SR, SEGMENTATION
+from fewshot_node.dicom.commitment.desk import ActionStatus
+from fewshot_node.dicom.commitment.request import MOST_REFERENCES
+from fewshot_node.dicom.commitment.result import CommitmentEvent, FailureReason
+from fewshot_node.dicom.objects.conformance import COMPREHENSIVE_3D_SR, SEGMENTATION
+from fewshot_node.dicom.pull.query_keys import SERIES_KEYS, STUDY_KEYS
+from fewshot_node.dicom.pull.retrieve import MOVE, RETRIEVED_SYNTAXES
 from fewshot_node.dicom.query import FIND, GET
-from fewshot_node.dicom.query_keys import SERIES_KEYS, STUDY_KEYS
-from fewshot_node.dicom.retrieve import MOVE, RETRIEVED_SYNTAXES
 from fewshot_node.dicom.services import NATIVE_TRANSFER_SYNTAXES, STORAGE_COMMITMENT, VERIFICATION
 from fewshot_node.dicom.statement.markdown import status_code, table, uid_name, words
 from fewshot_node.dicom.store_status import MEANINGS
@@ -17,10 +17,11 @@ from fewshot_node.dicom.store_status import MEANINGS
 _ACTIONS = {
     ActionStatus.SUCCESS: "the request is on the disk; its result will be told",
     ActionStatus.PROCESSING_FAILURE: "the request cannot be decoded, or the node failed; ask again",
-    ActionStatus.INVALID_ARGUMENT_VALUE: f"a UID is absent or none, or there are more than {MOST_REFERENCES} "
-    f"references",
+    ActionStatus.INVALID_ARGUMENT_VALUE: f"a UID is absent or none, there are more than {MOST_REFERENCES} "
+    "references, or the Transaction UID is in use with other ones",
     ActionStatus.NO_SUCH_ACTION: "the Action Type ID is not 1",
-    ActionStatus.RESOURCE_LIMITATION: "the disk does not take the request; ask again later",
+    ActionStatus.RESOURCE_LIMITATION: "the disk does not take the request, or too many results are owed; "
+    "ask again later",
 }
 _EVENTS = {
     CommitmentEvent.SUCCESSFUL: "all instances are committed",

@@ -16,7 +16,7 @@ from pydicom.uid import (
     MRImageStorage,
 )
 
-from fewshot_node.dicom.volume import read_sources, read_volume
+from fewshot_node.dicom.objects.volume import read_sources, read_volume
 from fewshot_node.records import (
     AlgorithmIdentity,
     Code,
@@ -161,6 +161,24 @@ def _write_multi_frame(spec: SeriesSpec, folder: Path) -> list[Path]:
     dataset.PixelData = b"".join(spec.stored(index).tobytes() for index in order)
     _apply(dataset, spec.changes)
     return [_save(dataset, folder / "multi.dcm")]
+
+
+CORRECTIONS = pytest.mark.parametrize(
+    "change",
+    [
+        {"PatientName": "CORRECTED^PERSON"},
+        {"PatientID": "CORRECTED"},
+        {"PatientBirthDate": "19020304"},
+        {"AccessionNumber": "A2"},
+        {"StudyInstanceUID": "1.2.3.4"},
+        {"StudyDate": "20240103"},
+        {"AcquisitionTime": "112030.5"},
+        {"SpecificCharacterSet": "ISO_IR 100"},
+        {"SeriesNumber": 5},
+    ],
+    ids=str,
+)
+"""Corrected headers of the source, each of which makes another result."""
 
 
 @pytest.fixture

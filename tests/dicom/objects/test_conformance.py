@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from fewshot_node.dicom.conformance import check_object
-from fewshot_node.dicom.seg import write_segmentation
-from fewshot_node.dicom.sr import write_report
+from fewshot_node.dicom.objects.conformance import check_object
+from fewshot_node.dicom.objects.seg import write_segmentation
+from fewshot_node.dicom.objects.sr import write_report
 from fewshot_node.errors import ConformanceError
 from fewshot_node.records import TaskKind
 

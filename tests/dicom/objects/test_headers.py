@@ -12,10 +12,10 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from fewshot_node.dicom.geometry import orientation_name
-from fewshot_node.dicom.headers import image_headers, read_header, series_in_folder
-from fewshot_node.dicom.seg import write_segmentation
-from fewshot_node.dicom.volume import read_volume
+from fewshot_node.dicom.objects.geometry import orientation_name
+from fewshot_node.dicom.objects.headers import image_headers, read_header, series_in_folder
+from fewshot_node.dicom.objects.seg import write_segmentation
+from fewshot_node.dicom.objects.volume import read_volume
 from fewshot_node.errors import NotDicomError, SeriesError
 
 Write = Callable[..., list[Path]]

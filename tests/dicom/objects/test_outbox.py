@@ -8,7 +8,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from fewshot_node.dicom.outbox import write_result_files
+from fewshot_node.dicom.objects.outbox import write_result_files
 from fewshot_node.errors import ConformanceError, DiskFullError, PermanentError
 from fewshot_node.records import TaskKind
 from tests.dicom.objects.conftest import Case, SeriesSpec
@@ -87,7 +87,7 @@ def test_an_object_that_must_not_leave_is_kept_for_a_look(
     def refuse(*_: object) -> None:
         raise ConformanceError("the geometry is wrong")
 
-    monkeypatch.setattr("fewshot_node.dicom.outbox.check_object", refuse)
+    monkeypatch.setattr("fewshot_node.dicom.objects.outbox.check_object", refuse)
     with pytest.raises(ConformanceError, match="geometry"):
         write(case, tmp_path / "out" / "task")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["task.rejected"]

@@ -13,9 +13,10 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from fewshot_node.dicom.seg import read_segmentation, write_segmentation
-from fewshot_node.dicom.volume import read_volume
+from fewshot_node.dicom.objects.seg import read_segmentation, write_segmentation
+from fewshot_node.dicom.objects.volume import read_volume
 from fewshot_node.errors import ConformanceError, NotDicomError, SeriesError, TemplateError
+from tests.dicom.objects.conftest import CORRECTIONS
 
 Write = Callable[..., list[Path]]
 MakeCase = Callable[..., Any]
@@ -380,21 +381,7 @@ def test_the_object_shares_nothing_with_its_sources(write_series: Write, spec: A
     assert case.sources[0].PatientID == "SECRET-ID"
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"PatientName": "CORRECTED^PERSON"},
-        {"PatientID": "CORRECTED"},
-        {"PatientBirthDate": "19020304"},
-        {"AccessionNumber": "A2"},
-        {"StudyInstanceUID": "1.2.3.4"},
-        {"StudyDate": "20240103"},
-        {"AcquisitionTime": "112030.5"},
-        {"SpecificCharacterSet": "ISO_IR 100"},
-        {"SeriesNumber": 5},
-    ],
-    ids=str,
-)
+@CORRECTIONS
 def test_a_corrected_header_is_another_instance(
     write_series: Write, spec: Any, make_case: MakeCase, change: dict[str, Any]
 ) -> None:

@@ -16,7 +16,8 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000
 from pynetdicom import AE, evt
 
 from fewshot_node.config import PacsSettings
-from fewshot_node.dicom.seg import read_segmentation, write_segmentation
+from fewshot_node.dicom.objects.seg import read_segmentation, write_segmentation
+from fewshot_node.dicom.objects.sr import read_report, write_report
 from fewshot_node.dicom.send import (
     deliver,
     echo,
@@ -26,7 +27,6 @@ from fewshot_node.dicom.send import (
     read_reference,
     store,
 )
-from fewshot_node.dicom.sr import read_report, write_report
 from fewshot_node.errors import DeliveryError, NotDicomError, PeerUnavailableError
 
 Write = Callable[..., list[Path]]

@@ -13,10 +13,11 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from fewshot_node.dicom.seg import write_segmentation
-from fewshot_node.dicom.sr import read_report, write_report
+from fewshot_node.dicom.objects.seg import write_segmentation
+from fewshot_node.dicom.objects.sr import read_report, write_report
 from fewshot_node.errors import NotDicomError, SeriesError, TemplateError
 from fewshot_node.records import TaskKind
+from tests.dicom.objects.conftest import CORRECTIONS
 
 Write = Callable[..., list[Path]]
 Save = Callable[[Dataset, str], Path]
@@ -291,21 +292,7 @@ def test_an_unknown_image_class_is_named(write_series: Write, spec: Any, make_ca
         _write(case)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"PatientName": "CORRECTED^PERSON"},
-        {"PatientID": "CORRECTED"},
-        {"PatientBirthDate": "19020304"},
-        {"AccessionNumber": "A2"},
-        {"StudyInstanceUID": "1.2.3.4"},
-        {"StudyDate": "20240103"},
-        {"AcquisitionTime": "112030.5"},
-        {"SpecificCharacterSet": "ISO_IR 100"},
-        {"SeriesNumber": 5},
-    ],
-    ids=str,
-)
+@CORRECTIONS
 @KINDS
 def test_a_corrected_header_is_another_instance(
     write_series: Write, spec: Any, make_case: Any, change: dict[str, Any], kind: TaskKind

@@ -9,8 +9,8 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from fewshot_node.dicom.seg import write_segmentation
-from fewshot_node.dicom.sr import write_report
+from fewshot_node.dicom.objects.seg import write_segmentation
+from fewshot_node.dicom.objects.sr import write_report
 from fewshot_node.dicom.statement import conformance_statement
 from fewshot_node.records import TaskKind
 

@@ -15,7 +15,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from fewshot_node.dicom.volume import read_sources, read_volume
+from fewshot_node.dicom.objects.volume import read_sources, read_volume
 from fewshot_node.errors import GeometryError, NotDicomError, PixelDataError, SeriesError
 from fewshot_node.uids import fallback_frame_of_reference
 

@@ -1,0 +1,1 @@
+"""DICOM objects: image series read as volumes, and results written as segmentations and reports."""

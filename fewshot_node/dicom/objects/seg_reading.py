@@ -1,0 +1,194 @@
+"""Labels out of a DICOM Segmentation, placed in millimetres on the grid of a volume."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.pixels.utils import iter_pixels
+
+from fewshot_node.dicom.objects.geometry import Plane, functional_group, planes_of
+from fewshot_node.errors import GeometryError, NotDicomError, TemplateError
+from fewshot_node.records import Code, Label, LabelArray, Volume
+
+logger = logging.getLogger(__name__)
+
+_SEGMENTATION_CLASSES = {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"}
+_FRACTION = 0.5
+_TOLERANCE_VOXELS = 0.1
+_LARGEST_VALUE = 254
+_REMEDY = "resample it, or annotate on this series"
+_TISSUE = Code("85756007", "SCT", "Tissue")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SegmentationLabels:
+    """Labels read from a Segmentation.
+
+    Attributes
+    ----------
+    label_map
+        uint8 (slices, rows, columns) on the volume's grid; values are segment numbers, 0 is background.
+    labels
+        One for each segment that is described, the empty ones too.
+    """
+
+    label_map: LabelArray
+    labels: tuple[Label, ...]
+
+
+def read_segmentation(source: Path | Dataset, volume: Volume) -> SegmentationLabels:
+    """Read a BINARY, FRACTIONAL (from one half) or LABELMAP Segmentation onto the grid of `volume`.
+
+    Each labelled pixel goes to the voxel that lies at the same place in mm; its frame may be flipped or
+    cropped, but must have the volume's spacing. Where segments overlap, the higher number wins, and a
+    warning is logged.
+
+    Raises
+    ------
+    NotDicomError
+        `source` is a path to something else than DICOM.
+    TemplateError
+        It is no Segmentation, belongs to another series or Frame of Reference, lies on another grid, or
+        has more segments than a label map can hold.
+    """
+    dataset = _load(source)
+    uid = str(dataset.get("SOPInstanceUID"))
+    _require_same_series(dataset, volume, uid)
+    labels = tuple(_labels(dataset, uid))
+    label_map = np.zeros(volume.array.shape, dtype=np.uint8)
+    overlapping = 0
+    for plane, values in _labelled_frames(dataset, uid):
+        slices, rows, columns = _place(plane, values, volume, uid)
+        new, old = values[values > 0], label_map[slices, rows, columns]
+        overlapping += int(np.count_nonzero((old > 0) & (old != new)))
+        label_map[slices, rows, columns] = np.maximum(old, new)
+    if overlapping:
+        logger.warning("segmentation %s: %d voxels in several segments, the last one wins", uid, overlapping)
+    return SegmentationLabels(label_map, labels)
+
+
+def _load(source: Path | Dataset) -> Dataset:
+    if isinstance(source, Dataset):
+        dataset = source
+    else:
+        try:
+            dataset = pydicom.dcmread(source)
+        except (pydicom.errors.InvalidDicomError, OSError, EOFError, ValueError) as error:
+            raise NotDicomError(f"{source} is no readable DICOM file: check the path") from error
+    if str(dataset.get("SOPClassUID")) not in _SEGMENTATION_CLASSES:
+        raise TemplateError(f"instance {dataset.get('SOPInstanceUID')} is no DICOM Segmentation: pass one")
+    return dataset
+
+
+def _require_same_series(dataset: Dataset, volume: Volume, uid: str) -> None:
+    series = {str(item.SeriesInstanceUID) for item in dataset.get("ReferencedSeriesSequence") or ()}
+    if series and volume.series_instance_uid not in series:
+        message = (
+            f"segmentation {uid} belongs to series {', '.join(sorted(series))}, "
+            f"not to {volume.series_instance_uid}: pass the series it was drawn on, or {_REMEDY}"
+        )
+        raise TemplateError(message)
+    frame_of_reference = str(dataset.get("FrameOfReferenceUID") or "")
+    comparable = volume.frame_of_reference_stated and frame_of_reference
+    if comparable and frame_of_reference != volume.frame_of_reference_uid:
+        message = (
+            f"segmentation {uid} has Frame of Reference {frame_of_reference}, series "
+            f"{volume.series_instance_uid} has {volume.frame_of_reference_uid}: register and {_REMEDY}"
+        )
+        raise TemplateError(message)
+
+
+def _labels(dataset: Dataset, uid: str) -> Iterator[Label]:
+    names: set[str] = set()
+    for item in dataset.get("SegmentSequence") or ():
+        number = int(item.SegmentNumber)
+        if number == 0:
+            continue  # background of a label map segmentation
+        if number > _LARGEST_VALUE:
+            message = f"segmentation {uid}: segment number {number} is over {_LARGEST_VALUE}"
+            raise TemplateError(f"{message}: keep only the segments that the task needs")
+        name = str(item.get("SegmentLabel") or f"segment {number}")
+        name = name if name not in names else f"{name} {number}"
+        names.add(name)
+        yield Label(
+            value=number,
+            name=name,
+            category=_code(item, "SegmentedPropertyCategoryCodeSequence") or _TISSUE,
+            type=_code(item, "SegmentedPropertyTypeCodeSequence") or _TISSUE,
+            anatomic_region=_code(item, "AnatomicRegionSequence"),
+        )
+
+
+def _code(item: Dataset, keyword: str) -> Code | None:
+    for code in item.get(keyword) or ():
+        value = code.get("CodeValue") or code.get("LongCodeValue") or code.get("URNCodeValue")
+        if value:
+            return Code(str(value), str(code.get("CodingSchemeDesignator", "")), str(code.CodeMeaning))
+    return None
+
+
+def _labelled_frames(dataset: Dataset, uid: str) -> Iterator[tuple[Plane, LabelArray]]:
+    """Give each frame that holds a label: its plane, and its pixels as segment numbers."""
+    try:
+        planes = planes_of(dataset, Path())
+    except GeometryError as error:
+        raise TemplateError(f"segmentation {uid} cannot be placed in the patient: {error}") from error
+    try:
+        for index, (plane, pixels) in enumerate(zip(planes, iter_pixels(dataset, raw=True), strict=False)):
+            values = _segment_numbers(dataset, index, pixels)
+            if values.any():
+                yield plane, values
+    except (AttributeError, RuntimeError, ValueError, NotImplementedError) as error:
+        message = f"segmentation {uid}: pixels cannot be decoded: export it again, uncompressed"
+        raise TemplateError(message) from error
+
+
+def _segment_numbers(dataset: Dataset, frame_index: int, pixels: NDArray[np.unsignedinteger]) -> LabelArray:
+    kind = str(dataset.get("SegmentationType", "BINARY"))
+    if kind == "LABELMAP":
+        numbers: LabelArray = np.where(pixels <= _LARGEST_VALUE, pixels, 0).astype(np.uint8)
+        return numbers
+    identification = functional_group(dataset, frame_index, "SegmentIdentificationSequence")
+    if identification is None:
+        raise ValueError("a frame names no segment")
+    mask = pixels > 0
+    if kind == "FRACTIONAL":
+        mask = pixels >= _FRACTION * int(dataset.MaximumFractionalValue)
+    numbered: LabelArray = mask.astype(np.uint8) * np.uint8(identification.ReferencedSegmentNumber)
+    return numbered
+
+
+def _place(
+    plane: Plane, values: LabelArray, volume: Volume, uid: str
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Return the voxel indices of a frame's labelled pixels, in row-major order."""
+    rows, columns = np.nonzero(values)
+    across = np.outer(columns * plane.spacing_mm[1], plane.cosines[:3])
+    down = np.outer(rows * plane.spacing_mm[0], plane.cosines[3:])
+    indices = volume.to_index(plane.position_mm + across + down)
+    nearest = np.rint(indices)
+    difference = _grid_difference(plane, indices, nearest, volume)
+    if difference:
+        message = f"segmentation {uid} does not lie on the grid of series {volume.series_instance_uid}"
+        raise TemplateError(f"{message}: {difference}; {_REMEDY}")
+    slices, rows_in_volume, columns_in_volume = nearest.astype(np.intp).T
+    return slices, rows_in_volume, columns_in_volume
+
+
+def _grid_difference(
+    plane: Plane, indices: NDArray[np.float64], nearest: NDArray[np.float64], volume: Volume
+) -> str | None:
+    _, row_mm, column_mm = volume.spacing_mm
+    if not np.allclose(sorted(plane.spacing_mm), sorted((row_mm, column_mm)), rtol=1e-3):
+        return f"its pixel spacing is {plane.spacing_mm} mm, the series' {(row_mm, column_mm)} mm"
+    if (nearest < 0).any() or (nearest >= volume.array.shape).any():
+        return f"it reaches beyond the {volume.array.shape} voxels of the series"
+    off = np.abs(indices - nearest).max()
+    if off > _TOLERANCE_VOXELS:
+        return f"its pixels lie up to {off:.2f} voxels beside those of the series"
+    return None
