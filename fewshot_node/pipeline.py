@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fewshot_node.dicom.ledger_records import SeriesState, TaskOutcome
-from fewshot_node.dicom.outbox import Destination, ResultFiles, write_result_files
+from fewshot_node.dicom.ledger.records import SeriesState, TaskOutcome
+from fewshot_node.dicom.objects.outbox import Destination, ResultFiles, write_result_files
+from fewshot_node.dicom.objects.volume import read_volume
 from fewshot_node.dicom.send import deliver
-from fewshot_node.dicom.volume import read_volume
 from fewshot_node.errors import FewshotNodeError, LostClaimError
 from fewshot_node.findings import result_uids, summarise_landmarks, summarise_masks
 from fewshot_node.models import Models
@@ -26,7 +26,7 @@ from fewshot_node.tasks.task import BrokenTask, PublishedTask
 from fewshot_node.vision.encode import encode
 from fewshot_node.vision.landmarks import locate_landmarks
 from fewshot_node.vision.localize import localize
-from fewshot_node.vision.prompts import random_points
+from fewshot_node.vision.prompts import place_prompts
 from fewshot_node.vision.refine import refine
 
 SCRATCH_PREFIX = ".features-"
@@ -45,7 +45,7 @@ def analyse(volume: Volume, task: PublishedTask, models: Models, disk: Path, ste
             located = step("localize", partial(locate_landmarks, *seen, settings.landmarks))
             return summarise_landmarks(volume, task, models, located)
         localization = step("localize", partial(localize, *seen, settings.cleaning))
-    prompts = random_points(localization) if models.sam else ()
+    prompts = place_prompts(localization, settings.refine.prompts)
     masks = step("refine", partial(refine, *image, localization, prompts, models.sam, settings.refine))
     return summarise_masks(volume, task, models, localization, masks)
 

@@ -234,10 +234,22 @@ class Localization:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prompts:
-    """What SAM is asked for one label on one slice.
+    """What SAM is asked for one region of one label on one slice.
 
-    `points_xy` is float32 (points, 2) in pixels (column, row); `positive` is bool (points,);
-    `coarse_mask` is the bool (rows, columns) localization that the answer must agree with.
+    Places are indices of pixel centres, (column, row).
+
+    Attributes
+    ----------
+    points_xy, positive
+        float32 (points, 2) and bool (points,).
+    coarse_mask
+        bool (rows, columns): the localized region that the answer must agree with.
+    box_xyxy
+        float32 (4,): the outermost pixels of a box; None asks with points alone.
+    mask_logits
+        float32 (h, w) on a grid that covers the slice edge to edge, positive inside; None gives no mask.
+    draw
+        Which of several seeded draws for the same region this is, from 0.
     """
 
     slice_index: int
@@ -245,11 +257,20 @@ class Prompts:
     points_xy: NDArray[np.float32]
     positive: NDArray[np.bool_]
     coarse_mask: NDArray[np.bool_]
+    box_xyxy: NDArray[np.float32] | None = None
+    mask_logits: NDArray[np.float32] | None = None
+    draw: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.points_xy.shape == (len(self.positive), 2), "prompts: points and their signs differ in number")
+        _require(self.coarse_mask.ndim == 2, "prompts: coarse mask is not (rows, columns)")
+        _require(self.box_xyxy is None or self.box_xyxy.shape == (4,), "prompts: box is not (4,)")
+        _require(self.box_xyxy is not None or len(self.positive) > 0, "prompts: neither point nor box")
 
 
 @dataclass(frozen=True, slots=True)
 class RefinementCount:
-    """On how many of a label's slices the refined mask was kept, and on how many the coarse one."""
+    """On how many of a label's slices a refined mask was kept, and on how many only coarse ones."""
 
     refined: int = 0
     coarse: int = 0
@@ -257,10 +278,20 @@ class RefinementCount:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Masks:
-    """The masks that leave the vision half: uint8 (slices, rows, columns) label map after refinement."""
+    """The masks that leave the vision half: uint8 (slices, rows, columns) label map after refinement.
+
+    Attributes
+    ----------
+    refinement
+        By label value.
+    uncertainty
+        By label value: 1 - mean IoU between the masks that several draws of prompts gave, pooled over the
+        volume, 0 (all agree) to 1; empty where prompts were drawn once (method.md step 10).
+    """
 
     label_map: LabelArray
     refinement: Mapping[int, RefinementCount] = field(default_factory=dict)
+    uncertainty: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

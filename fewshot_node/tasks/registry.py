@@ -196,7 +196,7 @@ class Registry:
             raise TaskError(f"task {name} has not been fitted: fit it (task fit), then publish")
         if not self.is_fitted(name):
             raise TaskError(f"task {name} changed since it was fitted: fit it again (task fit), then publish")
-        if self.definition(name).settings.refine.engine != "none" and refiner_digest is None:
+        if self.definition(name).settings.refine.needs_model and refiner_digest is None:
             raise TaskError(f"task {name} refines with SAM and none is loaded: set worker.sam, then publish")
         revision = (self.revisions(name) or (0,))[-1] + 1
         try:

@@ -1,31 +1,48 @@
-import json
-
 import numpy as np
 import pytest
 import torch
 
-from fewshot_node.errors import CheckpointError, ConfigurationError, TaskError
+from fewshot_node.errors import ConfigurationError, TaskError
 from fewshot_node.records import Localization
-from fewshot_node.vision.prompts import random_points
+from fewshot_node.vision.prompts import PromptSettings, place_prompts, random_points
 from fewshot_node.vision.refine import RefineSettings, intersection_over_union, load_sam, refine
-from fewshot_node.vision.sam import EmbeddedImage
+from fewshot_node.vision.sam import EmbeddedImage, MaskAnswer
 
 SAM = RefineSettings(engine="sam", iou_gate=0.5)
 
 
 class Echo:
-    """An engine that answers with given masks, and keeps what it was asked."""
+    """An engine that answers every prompt with given masks, and keeps what it was asked."""
 
-    def __init__(self, *answers):
-        self.answers, self.images, self.asked = answers, [], []
+    weights_digest = "echo"
+
+    def __init__(self, *answers, trust=None):
+        self.answers, self.trust, self.images, self.asked = answers, trust, [], []
 
     def embed(self, image):
         self.images.append(image)
         return EmbeddedImage(torch.zeros(1), image.shape[1:], image.shape[1:])
 
-    def segment(self, image, points_xy, positive, *, multimask):
-        self.asked.append(points_xy)
-        return np.stack([np.stack(self.answers)] * len(points_xy))
+    def segment(self, image, prompts, *, multimask=True, guidance=None):
+        self.asked.append((prompts, multimask))
+        masks = np.stack([self.answer(image.image_shape, one) for one in self.answers])
+        logits = np.where(np.stack([masks] * len(prompts)), 5.0, -5.0).astype(np.float32)
+        trust = np.tile(np.array(self.trust or [0.5] * len(masks), dtype=np.float32), (len(prompts), 1))
+        return MaskAnswer(logits, trust, torch.arange(float(len(prompts) * len(masks))).reshape(len(prompts), -1, 1, 1))
+
+    def answer(self, shape, mask):
+        return mask if mask.shape == shape else np.ones(shape, dtype=bool)
+
+    def mask_inputs(self, image, logits):
+        return torch.from_numpy(logits)
+
+
+class Drawn(Echo):
+    """An engine that gives another mask at every prompt of a batch."""
+
+    def segment(self, image, prompts, *, multimask=True, guidance=None):
+        answer = super().segment(image, prompts, multimask=multimask)
+        return MaskAnswer(answer.logits[:1].swapaxes(0, 1)[: len(prompts)], answer.predicted_iou[:, :1], answer.low_res)
 
 
 def localization(label_map, values=(1,), scores=None):
@@ -100,7 +117,7 @@ def test_one_embedding_a_slice_and_only_where_the_adapter_fired():
     refine(IMAGE, "CT", found, random_points(found), engine, SAM)
     assert len(engine.images) == 1
     assert engine.images[0].shape == (3, 32, 32)
-    assert sorted(asked.shape for asked in engine.asked) == [(1, 2, 2), (1, 10, 2)]
+    assert sorted(asked.points_xy.shape for asked, _ in engine.asked) == [(1, 2, 2), (1, 10, 2)]
 
 
 def test_sam_without_a_checkpoint_is_refused_with_the_remedy():
@@ -109,7 +126,9 @@ def test_sam_without_a_checkpoint_is_refused_with_the_remedy():
         refine(IMAGE[:1], "CT", found, random_points(found), None, SAM)
 
 
-@pytest.mark.parametrize("wrong", [{"engine": "sam9"}, {"iou_gate": 1.5}])
+@pytest.mark.parametrize(
+    "wrong", [{"engine": "sam9"}, {"iou_gate": 1.5}, {"rounds": 3}, {"rounds": -1}, {"crop_margin": -0.1}]
+)
 def test_impossible_settings_are_refused_by_key(wrong):
     with pytest.raises(TaskError, match=r"refine\."):
         RefineSettings(**wrong)
@@ -120,48 +139,6 @@ def test_overlap_of_nothing_is_zero():
     assert intersection_over_union(box(0, 2, 0, 2), box(0, 2, 0, 4)) == 0.5
 
 
-def test_a_real_sam_answers_on_the_image_grid_and_repeats(sam_folder):
-    engine = load_sam(sam_folder)
-    assert len(engine.weights_digest) == 64
-    image = np.random.default_rng(1).uniform(0, 1, (3, 50, 40)).astype(np.float32)
-    points = np.array([[[10, 12], [20, 30]], [[5, 5], [6, 40]]], dtype=np.float32)
-    positive = np.ones((2, 2), dtype=bool)
-    embedded = engine.embed(image)
-    assert embedded.resized == (64, 51)
-    three = engine.segment(embedded, points, positive)
-    one = engine.segment(embedded, points, positive, multimask=False)
-    assert three.shape == (2, 3, 50, 40)
-    assert one.shape == (2, 1, 50, 40)
-    np.testing.assert_array_equal(three, load_sam(sam_folder).segment(engine.embed(image), points, positive))
-
-
-def test_prompts_of_one_slice_do_not_influence_each_other(sam_folder):
-    engine = load_sam(sam_folder)
-    embedded = engine.embed(np.random.default_rng(2).uniform(0, 1, (3, 64, 64)).astype(np.float32))
-    points = np.random.default_rng(3).uniform(0, 63, (3, 10, 2)).astype(np.float32)
-    positive = np.ones((3, 10), dtype=bool)
-    together = engine.segment(embedded, points, positive)
-    alone = engine.segment(embedded, points[1:2], positive[1:2])
-    assert (together[1] == alone[0]).mean() > 0.999
-
-
-def test_the_image_handling_agrees_with_the_processor_that_belongs_to_sam(sam_folder):
-    """Without torchvision, `transformers` offers its PIL processor: other resampling, same geometry."""
-    from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil
-
-    engine = load_sam(sam_folder)
-    smooth = np.linspace(0, 1, 60)[:, None] * np.linspace(1, 0.2, 90)[None]
-    grey = (smooth * 255).astype(np.uint8)
-    processor = SamImageProcessorPil(size={"longest_edge": 64}, pad_size={"height": 64, "width": 64})
-    expected = processor(np.stack([grey] * 3, axis=-1), return_tensors="pt")["pixel_values"][0]
-    seen = []
-    engine.model.get_image_embeddings = lambda pixels: seen.append(pixels) or torch.zeros(1)
-    engine.embed(np.stack([grey / 255.0] * 3).astype(np.float32))
-    assert seen[0].shape == (1, 3, 64, 64)
-    difference = (seen[0][0] - expected).abs()
-    assert difference.mean() < 0.05
-
-
 def test_a_volume_goes_through_a_real_sam(sam_folder):
     found = localization([box(0, 0, 0, 0), box(4, 12, 4, 12)])
     masks = refine(IMAGE, "MR", found, random_points(found), load_sam(sam_folder), SAM)
@@ -170,39 +147,111 @@ def test_a_volume_goes_through_a_real_sam(sam_folder):
     assert set(np.unique(masks.label_map)) <= {0, 1}
 
 
-def spoiled(folder, how, target):
-    for path in folder.iterdir():
-        (target / path.name).write_bytes(path.read_bytes())
-    weights = target / "model.safetensors"
-    if how == "no config":
-        (target / "config.json").unlink()
-    elif how == "config is no JSON":
-        (target / "config.json").write_text("{")
-    elif how == "another model":
-        (target / "config.json").write_text(json.dumps({"model_type": "vit"}))
-    elif how == "no weights":
-        weights.unlink()
-    elif how == "truncated":
-        weights.write_bytes(weights.read_bytes()[:5000])
-    elif how == "wrong sizes":
-        config = json.loads((target / "config.json").read_text())
-        config["vision_config"]["hidden_size"] = 32
-        (target / "config.json").write_text(json.dumps(config))
+def test_slices_without_a_label_cost_nothing():
+    found = localization([box(0, 0, 0, 0), box(0, 0, 0, 0)])
+    engine = Echo(box(4, 12, 4, 12))
+    masks = refine(IMAGE, "CT", found, place_prompts(found), engine, SAM)
+    assert engine.images == []
+    assert not masks.label_map.any()
+    assert masks.refinement == {}
 
 
-@pytest.mark.parametrize(
-    "how", ["no config", "config is no JSON", "another model", "no weights", "truncated", "wrong sizes"]
-)
-def test_a_folder_that_is_no_sam_is_refused_by_name(sam_folder, tmp_path, how):
-    target = tmp_path / "broken-sam"
-    target.mkdir()
-    spoiled(sam_folder, how, target)
-    with pytest.raises(CheckpointError, match=r"broken-sam.*; "):
-        load_sam(target)
+def test_none_counts_every_slice_of_every_label_without_prompts():
+    found = localization([np.where(box(0, 4, 0, 4), 1, 0) + np.where(box(6, 9, 6, 9), 7, 0), box(0, 4, 0, 4)], (1, 7))
+    masks = refine(IMAGE, "CT", found, ())
+    assert {value: (count.refined, count.coarse) for value, count in masks.refinement.items()} == {1: (0, 2), 7: (0, 1)}
 
 
-def test_a_folder_that_is_absent_and_a_hub_name_offline_are_refused(tmp_path):
-    with pytest.raises(CheckpointError, match=r"nowhere.*no such SAM folder"):
-        load_sam(tmp_path / "nowhere")
-    with pytest.raises(CheckpointError, match=r"facebook/sam-vit-base.*local cache"):
-        load_sam("facebook/sam-vit-base", offline=True)
+def test_of_masks_that_agree_alike_the_trusted_one_is_taken():
+    found = localization([box(4, 12, 4, 12)])
+    engine = Echo(box(4, 12, 4, 13), box(4, 13, 4, 12), trust=[0.2, 0.9])
+    masks = refine(IMAGE[:1], "CT", found, random_points(found), engine, SAM)
+    np.testing.assert_array_equal(masks.label_map[0] == 1, box(4, 13, 4, 12))
+
+
+def test_a_round_gives_the_chosen_mask_back_and_asks_for_one():
+    found = localization([box(4, 12, 4, 12)])
+    engine = Echo(box(16, 30, 16, 30), box(4, 12, 4, 13))
+    refine(IMAGE[:1], "CT", found, random_points(found), engine, RefineSettings("sam", rounds=2))
+    assert [multimask for _, multimask in engine.asked] == [True, False, False]
+    assert [None if asked.mask_inputs is None else asked.mask_inputs.tolist() for asked, _ in engine.asked] == [
+        None,
+        [[[1.0]]],
+        [[[1.0]]],
+    ]
+
+
+def test_components_are_asked_about_apart_and_gated_apart():
+    two = box(2, 10, 2, 10) | box(20, 28, 20, 28)
+    found = localization([two])
+    settings = RefineSettings("sam", prompts=PromptSettings(per_component=True))
+    engine = Echo(box(2, 10, 2, 11))
+    masks = refine(IMAGE[:1], "CT", found, place_prompts(found, settings.prompts), engine, settings)
+    np.testing.assert_array_equal(masks.label_map[0] == 1, box(2, 10, 2, 11) | box(20, 28, 20, 28))
+    assert (masks.refinement[1].refined, masks.refinement[1].coarse) == (1, 0)
+
+
+def test_a_crop_shows_the_organ_large_and_puts_its_mask_back():
+    image = np.zeros((1, 128, 128), dtype=np.float32)
+    image[0, 40:60, 80:100] = 100
+    found = localization([box(40, 60, 80, 100, shape=(128, 128))])
+    engine = Echo(np.zeros((0, 0), dtype=bool))
+    engine.answer = lambda shape, mask: engine.images[-1][0] > 0.5
+    settings = RefineSettings("sam", crop=True, crop_margin=0.5, prompts=PromptSettings("ours"))
+    masks = refine(image, "MR", found, place_prompts(found, settings.prompts), engine, settings)
+    assert [shown.shape for shown in engine.images] == [(3, 40, 40)]
+    np.testing.assert_array_equal(masks.label_map[0] == 1, image[0] > 50)
+    ((asked, _),) = engine.asked
+    np.testing.assert_array_equal(asked.boxes_xyxy, [[10, 10, 29, 29]])
+    inside = asked.points_xy[0][asked.positive[0]]
+    assert ((inside >= 10) & (inside <= 29)).all()
+    assert asked.mask_inputs.shape == (1, 40, 40)
+
+
+def test_labels_in_one_crop_share_one_embedding():
+    side_by_side = np.where(box(40, 60, 40, 60, shape=(128, 128)), 1, 0)
+    side_by_side += np.where(box(40, 60, 62, 80, shape=(128, 128)), 2, 0)
+    found = localization([side_by_side], (1, 2))
+    engine = Echo(np.zeros((0, 0), dtype=bool))
+    settings = RefineSettings("sam", crop=True, prompts=PromptSettings(draws=3))
+    refine(np.zeros((1, 128, 128), np.float32), "CT", found, place_prompts(found, settings.prompts), engine, settings)
+    assert len(engine.images) == 1
+
+
+def test_one_draw_has_no_uncertainty_and_equal_draws_have_none_of_it():
+    found = localization([box(4, 12, 4, 12)])
+    once = refine(IMAGE[:1], "CT", found, place_prompts(found), Echo(box(4, 12, 4, 13)), SAM)
+    assert once.uncertainty == {}
+    prompts = place_prompts(found, PromptSettings(draws=4))
+    alike = refine(IMAGE[:1], "CT", found, prompts, Echo(box(4, 12, 4, 13)), SAM)
+    assert alike.uncertainty == {1: 0.0}
+    np.testing.assert_array_equal(alike.label_map[0] == 1, box(4, 12, 4, 13))
+
+
+def test_draws_are_voted_on_and_their_disagreement_is_told():
+    found = localization([box(4, 12, 4, 12)])
+    answers = box(4, 12, 4, 12), box(4, 12, 4, 16), box(4, 12, 4, 16)
+    prompts = place_prompts(found, PromptSettings(draws=3))
+    masks = refine(IMAGE[:1], "CT", found, prompts, Drawn(*answers), SAM)
+    np.testing.assert_array_equal(masks.label_map[0] == 1, box(4, 12, 4, 16))
+    # Two pairs overlap by 64 of 96 pixels, the third fully.
+    assert masks.uncertainty[1] == pytest.approx(1 - (2 * 64 / 96 + 1) / 3)
+
+
+@pytest.mark.parametrize("strategy", ["random", "box", "ours"])
+def test_every_strategy_goes_through_a_real_sam_and_repeats(sam_folder, strategy):
+    found = localization([box(0, 0, 0, 0), box(4, 12, 4, 12) | box(20, 30, 20, 31)])
+    settings = RefineSettings(
+        "sam", iou_gate=0.01, crop=True, rounds=1, prompts=PromptSettings(strategy, points=3, draws=2)
+    )
+    engine = load_sam(sam_folder)
+    first, again = (
+        refine(IMAGE, "MR", found, place_prompts(found, settings.prompts), engine, settings) for _ in range(2)
+    )
+    np.testing.assert_array_equal(first.label_map, again.label_map)
+    assert first.uncertainty == again.uncertainty
+    assert not first.label_map[0].any()
+
+
+def test_only_sam_has_weights_to_load_and_pin():
+    assert [RefineSettings(engine=name).needs_model for name in ("none", "walker", "sam")] == [False, False, True]
