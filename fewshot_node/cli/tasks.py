@@ -15,8 +15,11 @@ app = typer.Typer(no_args_is_help=True)
 
 _LABEL_HELP = '"VALUE=NAME" or "VALUE=NAME:SCHEME:CODE:MEANING"; repeat for each structure.'
 _RULE_HELP = 'Routing rule such as "Modality=CT"; repeat, all must hold. Without rules it takes no series by itself.'
-_ADAPTER_HELP = "Few-shot adapter: contrastive (a matching head is trained) or basic (mean similarity, the paper's)."
-_REFINE_HELP = "Mask refinement: none, or sam, which needs worker.sam in the settings."
+_ADAPTER_HELP = (
+    "Few-shot adapter: context (sees each place's surroundings), contrastive, contrastive-concat, classification, "
+    "prototype, lda or basic (mean similarity, the paper's)."
+)
+_REFINE_HELP = "Mask refinement: none, walker (random walker), or sam, which needs worker.sam in the settings."
 
 TaskName = Annotated[str, typer.Argument(metavar="TASK", help="Name of the task.")]
 
@@ -28,24 +31,23 @@ def add(
     label: Annotated[list[str], typer.Option(help=_LABEL_HELP)],
     kind: Annotated[TaskKind, typer.Option(help="What the task gives back.")] = TaskKind.SEGMENTATION,
     rule: Annotated[list[str] | None, typer.Option(help=_RULE_HELP)] = None,
-    adapter: Annotated[str, typer.Option(help=_ADAPTER_HELP)] = "contrastive",
-    refine: Annotated[str, typer.Option(help=_REFINE_HELP)] = "none",
+    adapter: Annotated[str, typer.Option(help=_ADAPTER_HELP)] = "context",
+    refine: Annotated[str, typer.Option(help=_REFINE_HELP)] = "walker",
     description: Annotated[str, typer.Option(help="A sentence for people.")] = "",
 ) -> None:
     """Register a task; templates come next (``template add``)."""
     from fewshot_node.tasks.codes import parse_label
     from fewshot_node.tasks.registry import Registry
     from fewshot_node.tasks.rule_text import parse_rule
-    from fewshot_node.tasks.task import TaskDefinition, TaskSettings
+    from fewshot_node.tasks.task import TaskDefinition, TaskSettings, usual_refinement
     from fewshot_node.vision.adapters import AdapterSettings
-    from fewshot_node.vision.refine import RefineSettings
 
     definition = TaskDefinition(
         name=name,
         kind=kind,
         labels=tuple(parse_label(text, kind) for text in label),
         rules=tuple(parse_rule(text) for text in rule or []),
-        settings=TaskSettings(adapter=AdapterSettings(name=adapter), refine=RefineSettings(engine=refine)),
+        settings=TaskSettings(adapter=AdapterSettings(name=adapter), refine=usual_refinement(refine)),
         description=description,
     )
     Registry(cli_state(context).settings.tasks).add(definition)
@@ -66,6 +68,7 @@ def change(
     from fewshot_node.tasks.codes import parse_label
     from fewshot_node.tasks.registry import Registry
     from fewshot_node.tasks.rule_text import parse_rule
+    from fewshot_node.tasks.task import usual_refinement
 
     if not label and not rule and adapter is None and refine is None and description is None:
         raise typer.BadParameter("nothing to change: give --label, --rule, --adapter, --refine or --description")
@@ -79,7 +82,7 @@ def change(
         settings=replace(
             settings,
             adapter=replace(settings.adapter, name=adapter or settings.adapter.name),
-            refine=replace(settings.refine, engine=refine or settings.refine.engine),
+            refine=usual_refinement(refine) if refine else settings.refine,
         ),
         description=old.description if description is None else description,
     )
@@ -159,6 +162,6 @@ def publish(context: typer.Context, name: TaskName) -> None:
 
     settings = cli_state(context).settings
     registry = Registry(settings.tasks)
-    refines = registry.definition(name).settings.refine.engine != "none"
+    refines = registry.definition(name).settings.refine.needs_model
     revision = registry.publish(name, load_models(settings.worker).sam_digest if refines else None)
     typer.echo(f"task {name} revision {revision} is live")

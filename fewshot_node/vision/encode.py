@@ -40,7 +40,7 @@ class EncodeSettings:
         ``"auto"`` is bfloat16 where the processor has it, else float32.
     """
 
-    input_px: int = 448
+    input_px: int = 256
     batch: int = 8
     feature_stride: int = 4
     precision: str = "auto"

@@ -96,7 +96,7 @@ def test_templates_of_other_shapes_share_one_grid(
 def test_fitted_adapter_finds_the_organs_in_another_patient(
     make_example: Callable[..., object], template: Template, definition: TaskDefinition, encoder: DenseEncoder
 ) -> None:
-    settings = replace(definition.settings, adapter=AdapterSettings(steps=60))
+    settings = replace(definition.settings, adapter=AdapterSettings(steps=120))
     adapter, report = fit_task(replace(definition, settings=settings), [template], encoder)
     assert (report.templates, report.slices, report.labels) == (1, len(template.array), 2)
     assert report.negative_slices == len(template.array) - 5

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from fewshot_node.errors import CheckpointError
 from fewshot_node.vision.adapters import (
     ADAPTERS,
+    MODES,
     AdapterSettings,
     Support,
     adapter_digest,
@@ -26,21 +29,62 @@ def support():
     return Support(features, labels, np.array([0, 1]), (3,))
 
 
-def fitted(support, name="contrastive"):
-    return fit_adapter(support, AdapterSettings(name=name, steps=5, batch=64, references=4))
+@pytest.fixture
+def two_labels(support):
+    labels = support.labels.copy()
+    labels[:, 7:9, 7:9] = 12
+    return Support(support.features, labels, support.template_ids, (3, 12))
 
 
+def fitted(support, name="contrastive", mode="multilabel"):
+    return fit_adapter(support, AdapterSettings(name=name, mode=mode, steps=5, batch=64, references=4))
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", ADAPTERS)
-def test_an_adapter_comes_back_as_it_was(support, tmp_path, name):
-    adapter = fitted(support, name)
+def test_an_adapter_comes_back_as_it_was(two_labels, tmp_path, name, mode):
+    support = two_labels
+    adapter = fitted(support, name, mode)
     save_adapter(adapter, tmp_path / "adapter.safetensors")
     loaded = load_adapter(tmp_path / "adapter.safetensors")
     assert loaded.name == name
     assert loaded.settings == adapter.settings
-    assert loaded.label_values == (3,)
+    assert loaded.label_values == (3, 12)
     np.testing.assert_array_equal(loaded.scores(support.features), adapter.scores(support.features))
     np.testing.assert_array_equal(loaded.peak_thresholds, adapter.peak_thresholds)
     assert adapter_digest(loaded) == adapter_digest(adapter)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_two_fits_are_the_same_file(two_labels, tmp_path, name, mode):
+    for path in (tmp_path / "first", tmp_path / "second"):
+        torch.manual_seed(len(path.name))  # what others draw must not matter
+        save_adapter(fitted(two_labels, name, mode), path)
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+
+
+def test_a_file_from_before_there_were_modes_is_read(support, tmp_path):
+    path = tmp_path / "adapter.safetensors"
+    adapter = fitted(support)
+    save_adapter(adapter, path)
+    metadata = metadata_of(path.read_bytes())
+    settings = json.loads(metadata["settings"])
+    for key in ("mode", "shrinkage"):
+        del settings[key]
+    save_file(load_file(path), path, metadata | {"settings": json.dumps(settings)})
+    loaded = load_adapter(path)
+    np.testing.assert_array_equal(loaded.scores(support.features), adapter.scores(support.features))
+
+
+def test_a_binary_file_that_lacks_a_head_is_refused(two_labels, tmp_path):
+    path = tmp_path / "adapter.safetensors"
+    save_adapter(fitted(two_labels, "classification", "binary"), path)
+    metadata = metadata_of(path.read_bytes())
+    tensors = {name: value for name, value in load_file(path).items() if not name.startswith("12.")}
+    save_file(tensors, path, metadata)
+    with pytest.raises(CheckpointError, match="publish the task again"):
+        load_adapter(path)
 
 
 def test_the_digest_repeats_for_the_same_fit_and_differs_for_another(support):
@@ -69,8 +113,6 @@ def damaged(path, how):
 
 
 def metadata_of(content):
-    import json
-
     length = int.from_bytes(content[:8], "little")
     return json.loads(content[8 : 8 + length])["__metadata__"]
 

@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from fewshot_node.records import FeatureMap, FloatArray
-from fewshot_node.vision.adapters.support import AdapterSettings, Support, feature_batches, require_every_label
+from fewshot_node.vision.adapters.scoring import feature_batches
+from fewshot_node.vision.adapters.settings import AdapterSettings
+from fewshot_node.vision.adapters.support import Support
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,8 +62,7 @@ class BasicAdapter:
 
 def fit_basic(support: Support, settings: AdapterSettings) -> BasicAdapter:
     """Average the unit feature vectors of each label over all templates."""
-    require_every_label(support)
-    features = functional.normalize(torch.from_numpy(support.features), dim=-1)
+    features = functional.normalize(torch.from_numpy(support.features).float(), dim=-1)
     labels = torch.from_numpy(support.labels)
     means = torch.stack([features[labels == value].double().mean(dim=0) for value in support.label_values])
     return BasicAdapter(settings, support.label_values, means.float())

@@ -1,9 +1,14 @@
 """Thresholds taken from the templates themselves, each slice scored as if it were new."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+from fewshot_node.vision.adapters.scoring import ABSENT
 
 _OFFSETS = np.linspace(-4, 4, 33)
 _OFFSET_COST = 0.002
@@ -92,3 +97,46 @@ def peak_threshold(peaks: Sequence[float], shown: Sequence[bool]) -> tuple[float
     between = (present + float(np.mean(without))) / 2 if without else present
     threshold = min(between, present - _DEVIATIONS * deviation)
     return threshold, (present - threshold) / 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibration:
+    """What the held-out slices say about an adapter's scores.
+
+    Attributes
+    ----------
+    offsets
+        float32 (labels + 1,): added to the channels.
+    peaks
+        float32 (labels, 2): see `Adapter.peak_thresholds`.
+    """
+
+    offsets: Tensor
+    peaks: Tensor
+
+    @classmethod
+    def neutral(cls, labels: int) -> "Calibration":
+        """Where no slice could be held out: nothing is added, the peaks are the default."""
+        return cls(torch.zeros(labels + 1), torch.tensor([_DEFAULT_PEAK]).repeat(labels, 1))
+
+
+def calibrate(held_out: Sequence[FloatMap], classes: NDArray[np.int64]) -> Calibration:
+    """Learn offsets and peaks from slices that were scored as if they were new.
+
+    Parameters
+    ----------
+    held_out
+        float32 (labels + 1, h, w) of each slice; `ABSENT` throughout a channel for which no example was left.
+    classes
+        int64 (slices, h, w).
+    """
+    flat = np.concatenate([scores.reshape(len(scores), -1) for scores in held_out], axis=1)
+    offsets = channel_offsets(flat, classes.reshape(-1))
+    peaks = []
+    for channel in range(1, len(offsets)):
+        peaks_here = [presence((scores + offsets[:, None, None])[None], channel) for scores in held_out]
+        # A label that no other unit shows has no held-out score to learn from.
+        known = [index for index, scores in enumerate(held_out) if scores[channel].max() > ABSENT]
+        shown = [bool((classes[index] == channel).any()) for index in known]
+        peaks.append(peak_threshold([peaks_here[index] for index in known], shown))
+    return Calibration(torch.from_numpy(offsets), torch.tensor(peaks, dtype=torch.float32))

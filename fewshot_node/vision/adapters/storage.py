@@ -1,26 +1,24 @@
 """Fitted adapters as safetensors files: tensors, and settings as JSON in the file's metadata."""
 
 import json
+import struct
 from dataclasses import asdict
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from fewshot_node.errors import CheckpointError, TaskError
 from fewshot_node.uids import digest_parts
-from fewshot_node.vision.adapters.basic import BasicAdapter
-from fewshot_node.vision.adapters.contrastive import ContrastiveAdapter
-from fewshot_node.vision.adapters.support import Adapter, AdapterSettings
+from fewshot_node.vision.adapters.kinds import rebuild_adapter
+from fewshot_node.vision.adapters.settings import AdapterSettings
+from fewshot_node.vision.adapters.support import Adapter
 
 FORMAT = "fewshot-adapter/1"
 
-_KINDS: dict[str, type[BasicAdapter] | type[ContrastiveAdapter]] = {
-    "basic": BasicAdapter,
-    "contrastive": ContrastiveAdapter,
-}
+_LENGTH = struct.Struct("<Q")
 _REMEDY = "publish the task again, or restore the file from a backup"
 
 
@@ -31,7 +29,8 @@ def save_adapter(adapter: Adapter, path: Path) -> None:
         "settings": json.dumps(asdict(adapter.settings), sort_keys=True),
         "label_values": json.dumps(list(adapter.label_values)),
     }
-    save_file({name: value.contiguous() for name, value in adapter.tensors().items()}, path, metadata)
+    content = save({name: value.contiguous() for name, value in adapter.tensors().items()}, metadata)
+    path.write_bytes(_in_order(content))
 
 
 def load_adapter(path: Path) -> Adapter:
@@ -48,7 +47,7 @@ def load_adapter(path: Path) -> Adapter:
     try:
         settings = TypeAdapter(AdapterSettings).validate_json(metadata["settings"])
         label_values = TypeAdapter(tuple[int, ...]).validate_json(metadata["label_values"])
-        return _KINDS[settings.name].from_tensors(settings, label_values, tensors)
+        return rebuild_adapter(settings, label_values, tensors)
     except (KeyError, RuntimeError, ValidationError, TaskError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(f"{path}: its metadata and tensors disagree ({reason}); {_REMEDY}") from error
@@ -61,6 +60,20 @@ def adapter_digest(adapter: Adapter) -> str:
         parts += [name.encode(), str(value.dtype).encode(), repr(tuple(value.shape)).encode()]
         parts.append(value.contiguous().numpy().tobytes())
     return digest_parts(parts)
+
+
+def _in_order(content: bytes) -> bytes:
+    """Sort the metadata in a safetensors file: the library writes it in another order each time.
+
+    The file starts with the length of its header, uint64, and the header as JSON; blanks behind that keep the
+    tensors aligned to 8 bytes (safetensors, "Format").
+    """
+    end = _LENGTH.size + _LENGTH.unpack_from(content)[0]
+    header = json.loads(content[_LENGTH.size : end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _LENGTH.size)
+    return _LENGTH.pack(len(text)) + text + content[end:]
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -1,7 +1,7 @@
 """What an adapter is fitted from, and what every adapter can do."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -10,68 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from fewshot_node.errors import TaskError, TemplateError
+from fewshot_node.errors import TemplateError
 from fewshot_node.records import FeatureMap, FloatArray
-
-ADAPTERS = ("basic", "contrastive")
-
-_CELLS_AT_ONCE = 65_536
-
-
-@dataclass(frozen=True, slots=True)
-class AdapterSettings:
-    """How an adapter is fitted and what it compares with.
-
-    Attributes
-    ----------
-    name
-        ``"contrastive"`` (matching head) or ``"basic"`` (mean cosine similarity, the paper's baseline).
-    seed
-        Same seed, same support: same adapter.
-    threshold
-        Similarity below which the basic adapter says background.
-    temperature
-        Divides the cosine similarities of the contrastive adapter.
-    steps, learning_rate, batch
-        Of the head's training; `batch` counts pixels.
-    embedding_dim, hidden_dim
-        Widths of the head.
-    position_weight
-        How much the place within the field of view counts beside the encoder's features; 0 switches it off.
-    references, background_references
-        Pixels that stay as references, for each label and for the background, over all templates.
-    retrieval
-        How strongly template slices that look like the query slice outweigh the others; 0 weighs all alike.
-    smoothing_cells
-        Standard deviation of a Gaussian within each slice's scores, in cells of the feature grid; 0 switches
-        it off. The basic adapter stays as the paper has it.
-    """
-
-    name: str = "contrastive"
-    seed: int = 0
-    threshold: float = 0.5
-    temperature: float = 0.1
-    steps: int = 250
-    learning_rate: float = 2e-3
-    batch: int = 1024
-    embedding_dim: int = 64
-    hidden_dim: int = 128
-    position_weight: float = 0.5
-    references: int = 48
-    background_references: int = 192
-    retrieval: float = 5.0
-    smoothing_cells: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.name not in ADAPTERS:
-            raise TaskError(f"adapter {self.name!r} is unknown; give one of {', '.join(ADAPTERS)}")
-        positive = ("temperature", "steps", "learning_rate", "batch", "embedding_dim", "hidden_dim")
-        for key in (*positive, "references", "background_references"):
-            if getattr(self, key) <= 0:
-                raise TaskError(f"adapter.{key} is {getattr(self, key)}; give a number above 0")
-        for key in ("position_weight", "retrieval", "smoothing_cells"):
-            if getattr(self, key) < 0:
-                raise TaskError(f"adapter.{key} is {getattr(self, key)}; give 0 or more")
+from fewshot_node.vision.adapters.settings import AdapterSettings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +22,7 @@ class Support:
     Attributes
     ----------
     features
-        float32 (slices, h, w, channels), L2-normalised.
+        float32 or float16 (slices, h, w, channels), L2-normalised.
     labels
         uint8 (slices, h, w): values of `label_values`, 0 for background. A slice of zeros is a negative one.
     template_ids
@@ -90,13 +31,16 @@ class Support:
         Every label of the task, in the order of the adapter's channels.
     slice_ids
         int (slices,): which annotated slice each is, or is a variant of; None when there are no variants.
+    cover
+        float (slices, h, w, labels + 1): each class's share of a cell, finer than `labels`; None when unknown.
     """
 
-    features: NDArray[np.float32]
+    features: NDArray[np.floating]
     labels: NDArray[np.uint8]
     template_ids: NDArray[np.integer]
     label_values: tuple[int, ...]
     slice_ids: NDArray[np.integer] | None = None
+    cover: NDArray[np.floating] | None = None
 
     def __post_init__(self) -> None:
         if self.features.ndim != 4 or self.features.shape[:3] != self.labels.shape:
@@ -105,6 +49,8 @@ class Support:
             raise ValueError("support: not one template id a slice")
         if self.slice_ids is not None and self.slice_ids.shape != (len(self.labels),):
             raise ValueError("support: not one slice id a slice")
+        if self.cover is not None and self.cover.shape != (*self.labels.shape, len(self.label_values) + 1):
+            raise ValueError(f"support: cover {self.cover.shape} does not match labels {self.labels.shape}")
         stray = set(np.unique(self.labels).tolist()) - {0, *self.label_values}
         if stray:
             raise TemplateError(f"template labels {sorted(stray)} are not labels of the task {self.label_values}")
@@ -127,13 +73,33 @@ class Support:
         units: NDArray[np.int64] = np.unique(self.template_ids if several else own, return_inverse=True)[1]
         return units
 
+    def part(self, chosen: NDArray[np.bool_]) -> "Support":
+        """Return some of the slices; `chosen` is bool (slices,). A label may then be shown by none of them."""
+        return replace(
+            self,
+            features=self.features[chosen],
+            labels=self.labels[chosen],
+            template_ids=self.template_ids[chosen],
+            slice_ids=None if self.slice_ids is None else self.slice_ids[chosen],
+            cover=None if self.cover is None else self.cover[chosen],
+        )
+
+    def only(self, label_value: int) -> "Support":
+        """Return the same slices with one label alone: every other label is background."""
+        labels = np.where(self.labels == label_value, self.labels, np.uint8(0))
+        cover = self.cover
+        if cover is not None:
+            own = cover[..., self.label_values.index(label_value) + 1]
+            cover = np.stack([1 - own, own], axis=-1)
+        return replace(self, labels=labels, label_values=(label_value,), cover=cover)
+
 
 class Adapter(Protocol):
     """A fitted head over dense features."""
 
     @property
     def name(self) -> str:
-        """Which of `ADAPTERS` this is."""
+        """Which of `settings.ADAPTERS` this is."""
 
     @property
     def settings(self) -> AdapterSettings:
@@ -185,10 +151,13 @@ def labels_to_grid(labels: NDArray[np.uint8], cells: tuple[int, int]) -> NDArray
     return grid
 
 
-def feature_batches(features: FeatureMap | FloatArray) -> Iterator[tuple[slice, Tensor]]:
-    """Yield a stack of slices piece by piece, float32 (slices, h, w, channels), so that memory stays bounded."""
-    array = features.array if isinstance(features, FeatureMap) else features
-    step = max(1, _CELLS_AT_ONCE // max(1, array.shape[1] * array.shape[2]))
-    for start in range(0, len(array), step):
-        part = slice(start, start + step)
-        yield part, torch.from_numpy(np.asarray(array[part], dtype=np.float32))
+def cover_of_cells(
+    labels: NDArray[np.uint8], label_values: tuple[int, ...], cells: tuple[int, int]
+) -> NDArray[np.float16]:
+    """Return each class's share of each cell: (slices, rows, columns) to (slices, h, w, labels + 1)."""
+    values = np.array((0, *label_values), dtype=np.uint8)
+    cover = np.empty((len(labels), *cells, len(values)), dtype=np.float16)
+    for index, label_map in enumerate(labels):
+        masks = torch.from_numpy(label_map[None] == values[:, None, None]).float()[None]
+        cover[index] = functional.interpolate(masks, cells, mode="area")[0].permute(1, 2, 0).numpy()
+    return cover

@@ -1,0 +1,289 @@
+"""The context adapter: a small U-Net over dense features, so that a place is told by what lies around it.
+
+A head that sees one cell at a time cannot count vertebrae or tell a liver's edge from a spleen's. This one
+maps each cell and its neighbourhood to a vector and compares it with one learnt vector a class (proxies
+instead of reference pixels: the class is what a pixel is contrasted with, as in the method's step 5, but the
+proxies are trained with the head). It learns from many variants of the templates, never from other images.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fewshot_node.records import FeatureMap, FloatArray
+from fewshot_node.vision.adapters.calibration import peak_threshold, presence
+from fewshot_node.vision.adapters.settings import AdapterSettings
+from fewshot_node.vision.adapters.support import Support
+from fewshot_node.vision.encode import autocast
+
+Cell = TypeVar("Cell", bound=np.generic)
+
+# Cells of a side must halve this often.
+_LEVELS = 4
+_MULTIPLE = 1 << (_LEVELS - 1)
+_GROUPS = 8
+_DROPPED_FEATURES = 0.2
+_WEIGHT_DECAY = 1e-2
+_WARMUP_STEPS = 20
+# A rare label weighs more, but with the square root: a label of three cells must not drown the rest.
+_LEAST_SHARE = 1e-4
+_SLICES_AT_ONCE = 8
+
+
+def _double_convolution(inputs: int, outputs: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for width in (inputs, outputs):
+        layers += [nn.Conv2d(width, outputs, 3, padding=1, bias=False), nn.GroupNorm(_GROUPS, outputs), nn.GELU()]
+    return nn.Sequential(*layers)
+
+
+class ContextHead(nn.Module):
+    """Features and place to logits: BDhw to B(labels + 1)hw, h and w multiples of 8.
+
+    Attributes
+    ----------
+    mean, scale
+        float32 (channels,): what features are standardised with.
+    """
+
+    def __init__(self, channels: int, width: int, classes: int) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(channels), requires_grad=False)
+        self.scale = nn.Parameter(torch.ones(channels), requires_grad=False)
+        widths = [_GROUPS * max(1, round(width * factor / _GROUPS)) for factor in (1, 1.5, 2, 3)]
+        self.enter = nn.Conv2d(channels + 2, widths[0], 1)
+        self.drop = nn.Dropout2d(_DROPPED_FEATURES)
+        self.down = nn.ModuleList(
+            _double_convolution(widths[max(level - 1, 0)], widths[level]) for level in range(_LEVELS)
+        )
+        self.up = nn.ModuleList(
+            _double_convolution(widths[level] + widths[level + 1], widths[level]) for level in range(_LEVELS - 1)
+        )
+        self.leave = nn.Conv2d(widths[0], classes, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the logits of standardised features."""
+        place = _places(features.shape[2], features.shape[3]).to(features)
+        inputs = torch.cat([self.drop(features), place.expand(len(features), -1, -1, -1)], dim=1)
+        current = self.enter(inputs.contiguous(memory_format=torch.channels_last))
+        passed = []
+        for level, block in enumerate(self.down):
+            current = block(current if level == 0 else functional.max_pool2d(current, 2))
+            passed.append(current)
+        for level in reversed(range(_LEVELS - 1)):
+            larger = functional.interpolate(current, scale_factor=2, mode="bilinear", align_corners=False)
+            current = self.up[level](torch.cat([passed[level], larger], dim=1))
+        logits: Tensor = self.leave(current)
+        return logits
+
+    def standardise(self, features: Tensor) -> Tensor:
+        """Bring raw BDhw to the support's scale."""
+        standard: Tensor = (features - self.mean[:, None, None]) * self.scale[:, None, None]
+        return standard
+
+
+def _places(height: int, width: int) -> Tensor:
+    """Return the place within the square, row and column from -1 to 1: (1, 2, h, w)."""
+    rows, columns = torch.linspace(-1, 1, height), torch.linspace(-1, 1, width)
+    return torch.stack(torch.meshgrid(rows, columns, indexing="ij"))[None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ContextAdapter:
+    """A trained `ContextHead`.
+
+    Attributes
+    ----------
+    peaks
+        float32 (labels, 2): see `Adapter.peak_thresholds`.
+    """
+
+    settings: AdapterSettings
+    label_values: tuple[int, ...]
+    head: ContextHead
+    peaks: Tensor
+
+    @property
+    def name(self) -> str:
+        """The adapter's name."""
+        return "context"
+
+    @property
+    def peak_thresholds(self) -> NDArray[np.float32]:
+        """float32 (labels, 2): calibrated on variants of the templates that were not trained on."""
+        return self.peaks.numpy()
+
+    def scores(self, features: FeatureMap | FloatArray) -> NDArray[np.float32]:
+        """Return log shares of each class."""
+        array = features.array if isinstance(features, FeatureMap) else features
+        scores = np.empty((len(array), len(self.label_values) + 1, *array.shape[1:3]), dtype=np.float32)
+        for start in range(0, len(array), _SLICES_AT_ONCE):
+            part = slice(start, start + _SLICES_AT_ONCE)
+            scores[part] = self._score(np.asarray(array[part], dtype=np.float32))
+        return scores
+
+    def _score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        rows, columns = features.shape[1:3]
+        square = _channels_first(square_canvas(features))
+        top, left = _margins(rows, columns)
+        with torch.inference_mode(), autocast(torch.device("cpu")):
+            logits = self.head(self.head.standardise(square))
+        shares = functional.log_softmax(logits.float(), dim=1)
+        return shares[:, :, top : top + rows, left : left + columns].numpy()
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Return head and calibration."""
+        head = {f"head.{name}": value.detach() for name, value in self.head.state_dict().items()}
+        return head | {"peaks": self.peaks}
+
+    @classmethod
+    def from_tensors(
+        cls, settings: AdapterSettings, label_values: tuple[int, ...], tensors: Mapping[str, Tensor]
+    ) -> "ContextAdapter":
+        """Rebuild a stored adapter."""
+        head = ContextHead(len(tensors["head.mean"]), settings.context_width, len(label_values) + 1)
+        head.load_state_dict(
+            {name.removeprefix("head."): value for name, value in tensors.items() if name.startswith("head.")}
+        )
+        return cls(settings, label_values, head.eval().requires_grad_(False), tensors["peaks"])
+
+
+def square_canvas(features: NDArray[Cell]) -> NDArray[Cell]:
+    """Put (slices, h, w, ...) in the middle of a square of zeros whose side is a multiple of 8 cells.
+
+    Slices of any aspect ratio then share one grid without being bent.
+    """
+    rows, columns = features.shape[1:3]
+    side, (top, left) = _side(rows, columns), _margins(rows, columns)
+    square = np.zeros((len(features), side, side, *features.shape[3:]), dtype=features.dtype)
+    square[:, top : top + rows, left : left + columns] = features
+    return square
+
+
+def fit_context(support: Support, settings: AdapterSettings) -> ContextAdapter:
+    """Train the head on all slices but each one's last variant; calibrate on those.
+
+    The support's slices lie on a square canvas, or are put on one.
+    """
+    features, cover = square_canvas(support.features), _cover(support)
+    trained, kept_out = _split(support)
+    head = _train(features[trained], cover[trained], settings)
+    values = support.label_values
+    adapter = ContextAdapter(settings, values, head, torch.tensor([[0.0, 1.0]]).repeat(len(values), 1))
+    if kept_out.any():
+        adapter = replace(adapter, peaks=_peaks(adapter, features[kept_out], support.classes[kept_out]))
+    return adapter
+
+
+def _side(rows: int, columns: int) -> int:
+    return math.ceil(max(rows, columns) / _MULTIPLE) * _MULTIPLE
+
+
+def _margins(rows: int, columns: int) -> tuple[int, int]:
+    side = _side(rows, columns)
+    return (side - rows) // 2, (side - columns) // 2
+
+
+def _channels_first(features: NDArray[np.floating]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(features)).permute(0, 3, 1, 2).float()
+
+
+def _cover(support: Support) -> NDArray[np.floating]:
+    """Return how much of each cell each class covers, on the canvas: (slices, h, w, labels + 1)."""
+    cover = support.cover
+    if cover is None:
+        cover = np.eye(len(support.label_values) + 1, dtype=np.float16)[support.classes]
+    square = square_canvas(cover)
+    square[..., 0] = 1 - square[..., 1:].sum(axis=-1)
+    return square
+
+
+def _split(support: Support) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which slices are trained on, and which variants are kept out: the last of each slice with several."""
+    own = np.arange(len(support.labels)) if support.slice_ids is None else support.slice_ids
+    kept_out = np.zeros(len(own), dtype=bool)
+    for slice_id in np.unique(own):
+        places = np.flatnonzero(own == slice_id)
+        if len(places) > 2:
+            kept_out[places[-1]] = True
+    return ~kept_out, kept_out
+
+
+def _train(features: NDArray[np.floating], cover: NDArray[np.floating], settings: AdapterSettings) -> ContextHead:
+    generator = torch.Generator().manual_seed(settings.seed)
+    head = _new_head(features, cover.shape[-1], settings)
+    trained = [value for value in head.parameters() if value.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=_WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, settings.steps))
+    weights = _class_weights(cover)
+    # Dropout draws from the global generator: seeded here, and given back as it was.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        for _ in range(settings.steps):
+            chosen = torch.randint(len(features), (settings.batch_slices,), generator=generator).numpy()
+            with autocast(torch.device("cpu")):
+                logits = head(head.standardise(_channels_first(features[chosen])))
+            loss = context_loss(logits.float(), _channels_first(cover[chosen]), weights)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+    return head.eval().requires_grad_(False)
+
+
+def _new_head(features: NDArray[np.floating], classes: int, settings: AdapterSettings) -> ContextHead:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        head = ContextHead(features.shape[-1], settings.context_width, classes)
+    flat = features.reshape(-1, features.shape[-1])
+    sample = np.asarray(flat[:: max(1, len(flat) // 100_000)], dtype=np.float32)
+    with torch.no_grad():
+        head.mean.copy_(torch.from_numpy(sample.mean(axis=0)))
+        head.scale.copy_(1 / (torch.from_numpy(sample.std(axis=0)) + 1e-4))
+    return head.train()
+
+
+def _rate(step: int, steps: int) -> float:
+    """Learning rate's share at a step: linear rise, half a cosine down."""
+    return min(1.0, (step + 1) / _WARMUP_STEPS) * (0.5 * (1 + math.cos(math.pi * step / steps)) + 0.01)
+
+
+def _class_weights(cover: NDArray[np.floating]) -> Tensor:
+    share = torch.from_numpy(cover.reshape(-1, cover.shape[-1]).mean(axis=0, dtype=np.float64)).float()
+    weights = (share + _LEAST_SHARE) ** -0.5
+    return weights / (weights * share).sum()
+
+
+def context_loss(logits: Tensor, cover: Tensor, weights: Tensor) -> Tensor:
+    """Weighted soft-target cross-entropy plus one minus the labels' mean soft Dice over the batch.
+
+    Parameters
+    ----------
+    logits, cover
+        BKhw; `cover` is each class's share of a cell.
+    weights
+        (K,).
+    """
+    log_shares = functional.log_softmax(logits, dim=1)
+    entropy = -(cover * log_shares * weights[:, None, None]).sum(dim=1).mean()
+    shares = log_shares.exp()
+    axes = (0, 2, 3)
+    dice = (2 * (shares * cover).sum(axes) + 1e-3) / (shares.sum(axes) + cover.sum(axes) + 1e-3)
+    return entropy + 1 - dice[1:].mean()
+
+
+def _peaks(adapter: ContextAdapter, features: NDArray[np.floating], classes: NDArray[np.int64]) -> Tensor:
+    """Calibrate each label's peak on (slices, h, w, channels) that the head has not seen."""
+    scores = [adapter.scores(one[None]) for one in features]
+    peaks = []
+    for channel in range(1, len(adapter.label_values) + 1):
+        heights = [presence(one, channel) for one in scores]
+        peaks.append(peak_threshold(heights, [bool((one == channel).any()) for one in classes]))
+    return torch.tensor(peaks, dtype=torch.float32)
