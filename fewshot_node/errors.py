@@ -14,6 +14,7 @@ The tree is split by what the caller does next::
     │   │   ├── UnknownTaskError        no such task or revision
     │   │   └── RuleError               a routing rule that cannot be evaluated
     │   ├── TemplateError           an annotated example that cannot be used
+    │   ├── EvaluationError         a suite that cannot be scored
     │   ├── CheckpointError         a model folder that cannot be loaded
     │   ├── ConformanceError        a result object that must not leave
     │   └── InternalError           a fault of this program, stripped of what it quoted
@@ -73,6 +74,10 @@ class UnknownTaskError(TaskError):
 
 class RuleError(TaskError):
     """A routing rule that cannot be evaluated, for example a misspelt attribute."""
+
+
+class EvaluationError(PermanentError):
+    """A suite that cannot be read, or cannot be scored as asked."""
 
 
 class TemplateError(PermanentError):

@@ -16,6 +16,7 @@ from fewshot_node.cli import (
     conformance,
     demo,
     doctor,
+    evaluate,
     pacs,
     pretrain,
     pull,
@@ -77,6 +78,7 @@ pull.register(app)
 doctor.register(app)
 conformance.register(app)
 demo.register(app)
+evaluate.register(app)
 
 
 def _show_version(wanted: bool) -> None:

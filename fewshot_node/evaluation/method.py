@@ -47,11 +47,14 @@ class Prediction:
         The same before refinement; None where the method has no such stage.
     landmarks
         One entry a label of a landmark task, absent ones included; empty for segmentation.
+    reused_s
+        Seconds of work that an earlier call had already done: the answer alone would have cost them too.
     """
 
     label_map: LabelArray
     coarse: LabelArray | None = None
     landmarks: tuple[Landmark, ...] = ()
+    reused_s: float = 0.0
 
 
 class FittedMethod(Protocol):

@@ -1,0 +1,105 @@
+"""``fewshot-node evaluate``: the methods of the paper and ours on suites of annotated patients."""
+
+import json
+import logging
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from fewshot_node.evaluation.compare import Outcome
+
+_METRICS = ("iou", "accuracy@10px", "dice", "nsd", "hd95", "tnr", "tpr", "mre", "seconds")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(evaluate)
+
+
+def evaluate(
+    suites: Annotated[list[Path], typer.Argument(help="Folders with a suite.toml.")],
+    methods: Annotated[str, typer.Option(help="Rows, separated by commas.")] = "default",
+    encoder: Annotated[str, typer.Option(help="Folder or hub name; 'embedded' is the packaged one.")] = "embedded",
+    refine: Annotated[str, typer.Option(help="none, walker, sam, by commas; each row's default without it.")] = "",
+    sam: Annotated[str | None, typer.Option(help="Folder or hub name of SAM.")] = None,
+    shots: Annotated[str, typer.Option(help="Teaching patients, by commas.")] = "5",
+    draws: Annotated[int, typer.Option(min=1, help="Random choices of the teaching patients.")] = 10,
+    unit: Annotated[str, typer.Option(help="What a teaching patient gives: slice (one) or volume (all).")] = "slice",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write every row here.")] = None,
+) -> None:
+    """Compare methods: every one learns from the same templates and answers for the same other patients."""
+    from fewshot_node.evaluation.compare import Protocol, compare, rows_as_data
+    from fewshot_node.evaluation.pipeline_method import FeatureMemory
+    from fewshot_node.evaluation.rows import entries
+    from fewshot_node.evaluation.suites import read_suite
+    from fewshot_node.vision.backbone import load_encoder
+    from fewshot_node.vision.sam import load_sam
+
+    if unit not in ("slice", "volume"):
+        raise typer.BadParameter(f"{unit!r}: give slice or volume", param_hint="--unit")
+    protocol = Protocol(_numbers(shots), draws, "slice" if unit == "slice" else "volume")
+    memory = FeatureMemory(load_encoder(encoder))
+    rows = entries(_names(methods), _names(refine), encoder, memory, load_sam(sam) if sam else None)
+    read = [read_suite(folder) for folder in suites]
+    # A line a stage is for a node's log: here it would come some thousand times.
+    logging.getLogger("fewshot_node").setLevel(logging.WARNING)
+    console = Console()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    outcomes: list[Outcome] = []
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        for suite in read:
+            bar = progress.add_task(suite.name, total=len(rows) * len(protocol.shots) * draws)
+            outcomes += compare(suite, rows, protocol, partial(progress.advance, bar))
+    for suite in read:
+        own = [outcome for outcome in outcomes if outcome.suite is suite]
+        console.print(_table(suite.name, own))
+        _print_tests(console, own)
+    if json_file is not None:
+        json_file.write_text(json.dumps(rows_as_data(outcomes), indent=1) + "\n")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(name) for name in _names(text))
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r}: give whole numbers, as 1,2,5", param_hint="--shots") from error
+
+
+def _table(name: str, outcomes: Sequence["Outcome"]) -> Table:
+    """Rows of methods; the main score with its interval over patients and its worst draw, the others as means."""
+    metrics = [metric for metric in _METRICS if any(one.estimate(metric) for one in outcomes)]
+    main = next(metric for metric in _METRICS if metric in metrics)
+    table = Table("method", "refine", "shots", main, "95 %", "worst draw", *metrics[1:], title=name)
+    for outcome in outcomes:
+        first = outcome.estimate(main)
+        spread = (f"{first.low:.3f}-{first.high:.3f}", f"{first.worst_draw:.3f}") if first else ("-", "-")
+        means = [f"{found.mean:.3f}" if found else "-" for found in map(outcome.estimate, metrics)]
+        shots = f"{outcome.shots} {outcome.unit}"
+        table.add_row(outcome.entry.method.name, outcome.entry.refine, shots, means[0], *spread, *means[1:])
+    return table
+
+
+def _print_tests(console: Console, outcomes: Sequence["Outcome"]) -> None:
+    """Print each row against the first with the same shots, patient by patient."""
+    from fewshot_node.evaluation.statistics import paired_p
+
+    for outcome in outcomes:
+        first = next(one for one in outcomes if one.shots == outcome.shots)
+        if outcome is first:
+            continue
+        for metric in ("iou", "accuracy@10px"):
+            found = paired_p(first.scores, outcome.scores, metric)
+            if found is not None:
+                names = " - ".join(f"{one.entry.method.name} ({one.entry.refine})" for one in (first, outcome))
+                console.print(f"{metric}: {names} = {found[0]:+.3f}, Wilcoxon over patients p = {found[1]:.3g}")

@@ -1,0 +1,139 @@
+"""Methods times suites times draws: every method sees the same templates and is asked about the same patients."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+
+from fewshot_node.errors import TemplateError
+from fewshot_node.evaluation.method import FittedMethod, Method, Query
+from fewshot_node.evaluation.protocol import Draw, Unit, draws, templates_of
+from fewshot_node.evaluation.scores import score_landmarks, score_masks
+from fewshot_node.evaluation.statistics import ALL_LABELS, CaseScore, Estimate, estimate
+from fewshot_node.evaluation.suites import Case, CaseData, Suite
+from fewshot_node.records import TaskKind
+from fewshot_node.tasks.task import TaskDefinition
+from fewshot_node.tasks.templates import Template
+
+METRICS = ("iou", "dice", "nsd", "hd95", "tnr", "tpr", "accuracy@10px", "mre", "seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A method with what a table says of it."""
+
+    method: Method
+    encoder: str
+    refine: str
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """How often and from how much each method learns."""
+
+    shots: tuple[int, ...] = (5,)
+    draws: int = 10
+    unit: Unit = "slice"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One figure of the comparison: mean and 95 % interval over `n` patients."""
+
+    suite: str
+    method: str
+    encoder: str
+    refine: str
+    shots: int
+    unit: str
+    label: str
+    metric: str
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """All case scores of one method on one suite with one number of shots."""
+
+    suite: Suite
+    entry: Entry
+    shots: int
+    unit: Unit
+    scores: tuple[CaseScore, ...]
+
+    def estimate(self, metric: str, label: str = ALL_LABELS) -> Estimate | None:
+        """Average one metric."""
+        return estimate(self.scores, metric, label)
+
+    def rows(self) -> Iterator[Row]:
+        """Yield a row for every metric, over all labels and for each."""
+        for metric in METRICS:
+            for label in (ALL_LABELS, *(label.name for label in self.suite.labels)):
+                found = self.estimate(metric, label)
+                if found is None or (metric == "seconds" and label != ALL_LABELS):
+                    continue
+                where = (self.suite.name, self.entry.method.name, self.entry.encoder, self.entry.refine)
+                yield Row(*where, self.shots, self.unit, label, metric, found.mean, found.low, found.high, found.n)
+
+
+def rows_as_data(outcomes: Iterable[Outcome]) -> list[dict[str, object]]:
+    """Return all rows as plain dictionaries, for JSON."""
+    return [asdict(row) for outcome in outcomes for row in outcome.rows()]
+
+
+def compare(
+    suite: Suite, entries: Sequence[Entry], protocol: Protocol, advance: Callable[[], None] = lambda: None
+) -> Iterator[Outcome]:
+    """Score every method on a suite.
+
+    Parameters
+    ----------
+    advance
+        Called after each method's draw, `len(entries) * len(shots) * draws` times.
+    """
+    data = [(case, case.load()) for case in suite.cases]
+    queries = {case: _query(suite, one) for case, one in data}
+    for shots in protocol.shots:
+        for entry in entries:
+            scores: list[CaseScore] = []
+            for draw in draws(suite, shots, protocol.draws):
+                templates = [one for name in draw.teaching for one in templates_of(suite, name, protocol.unit, data)]
+                fitted = entry.method.fit(_definition(suite, templates), templates)
+                scores += _ask(suite, fitted, draw, data, queries)
+                advance()
+            yield Outcome(suite, entry, shots, protocol.unit, tuple(scores))
+
+
+def _definition(suite: Suite, templates: Sequence[Template]) -> TaskDefinition:
+    """Return a task of the labels that these templates show; the others cannot be learnt and score 0."""
+    shown = {value for template in templates for value in template.label_values}
+    labels = tuple(label for label in suite.labels if label.value in shown)
+    if not labels:
+        raise TemplateError(f"{suite.name}: the drawn templates show no label; give more shots")
+    return TaskDefinition("evaluation", suite.kind, labels)
+
+
+def _query(suite: Suite, data: CaseData) -> Query:
+    return Query(data.array, suite.modality, data.spacing_mm or (1.0, 1.0, 1.0))
+
+
+def _ask(
+    suite: Suite,
+    fitted: FittedMethod,
+    draw: Draw,
+    data: Sequence[tuple[Case, CaseData]],
+    queries: dict[Case, Query],
+) -> Iterator[CaseScore]:
+    score = score_landmarks if suite.kind is TaskKind.LANDMARKS else score_masks
+    for case, one in data:
+        if case.patient not in draw.asked:
+            continue
+        started = time.perf_counter()
+        prediction = fitted.predict(queries[case])
+        spent_s = time.perf_counter() - started + prediction.reused_s
+        seconds = CaseScore(draw.number, case.patient, ALL_LABELS, "seconds", spent_s)
+        yield seconds
+        for found in score(prediction, one, suite.labels):
+            yield replace(seconds, label=found.label, metric=found.metric, value=found.value)

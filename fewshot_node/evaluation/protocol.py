@@ -1,0 +1,87 @@
+"""Which patients teach and which are asked: patients are never both (method, Scoring)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from fewshot_node.errors import EvaluationError
+from fewshot_node.evaluation.suites import Case, CaseData, Suite
+from fewshot_node.tasks.points import LandmarkPoint
+from fewshot_node.tasks.templates import Template
+
+Unit = Literal["slice", "volume"]
+
+_SAMPLED_VOXELS = 262_144
+_UNIT_SPACING = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One random choice of teaching patients; all others are asked."""
+
+    number: int
+    teaching: tuple[str, ...]
+    asked: tuple[str, ...]
+
+
+def draws(suite: Suite, shots: int, count: int) -> Iterator[Draw]:
+    """Yield `count` draws of `shots` teaching patients, the same for every method.
+
+    Raises
+    ------
+    EvaluationError
+        The suite has no patient left to ask.
+    """
+    patients = suite.patients
+    if not 1 <= shots < len(patients):
+        raise EvaluationError(
+            f"{suite.name}: {shots} teaching patients of {len(patients)} leave none to ask; give fewer"
+        )
+    for number in range(count):
+        order = np.random.default_rng([number, shots]).permutation(len(patients))
+        teaching = tuple(patients[index] for index in order[:shots])
+        yield Draw(number, teaching, tuple(patient for patient in patients if patient not in teaching))
+
+
+def templates_of(suite: Suite, patient: str, unit: Unit, data: Sequence[tuple[Case, CaseData]]) -> list[Template]:
+    """Return a patient's templates: the slice with most labels, or all slices.
+
+    Of slices with as many labels, the one with most labelled pixels is taken.
+    """
+    own = [(case, one) for case, one in data if case.patient == patient]
+    if unit == "volume":
+        return [_template(suite, case, one, range(len(one.array))) for case, one in own]
+    ranked = [(_richness(one, index), case, one, index) for case, one in own for index in range(len(one.array))]
+    _, case, one, index = max(ranked, key=lambda entry: entry[0])
+    return [_template(suite, case, one, [index])]
+
+
+def _richness(data: CaseData, index: int) -> tuple[int, int]:
+    labels = data.label_map[index]
+    return len(np.unique(labels)) + len(data.points_rc), int((labels > 0).sum())
+
+
+def _template(suite: Suite, case: Case, data: CaseData, indices: Sequence[int]) -> Template:
+    chosen = list(indices)
+    points = [LandmarkPoint(value, 0, row, column) for value, (row, column) in sorted(data.points_rc.items())]
+    return Template(
+        name=f"{case.patient}-{case.name}",
+        series_instance_uid=f"{case.patient}/{case.name}",
+        modality=suite.modality,
+        array=data.array[chosen],
+        label_map=data.label_map[chosen],
+        intensity_sample=_sample(data),
+        points=tuple(points),
+        spacing_mm=data.spacing_mm or _UNIT_SPACING,
+        orientation=None,
+        slice_indices=tuple(chosen),
+        instance_uids=tuple(str(index) for index in chosen),
+    )
+
+
+def _sample(data: CaseData) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """Return voxels of the whole image, its least value among them."""
+    flat = data.array.reshape(-1)
+    return np.append(flat[:: max(1, flat.size // _SAMPLED_VOXELS)], flat.min()).astype(np.float32)

@@ -1,0 +1,52 @@
+import pytest
+
+from fewshot_node.evaluation.statistics import CaseScore, estimate, paired_p
+
+
+def scores(values: dict[tuple[str, str], list[float]], metric: str = "iou") -> list[CaseScore]:
+    return [
+        CaseScore(draw, patient, label, metric, value)
+        for (patient, label), row in values.items()
+        for draw, value in enumerate(row)
+    ]
+
+
+def test_labels_count_alike_however_often_they_are_seen() -> None:
+    table = scores({("p1", "a"): [1.0, 1.0], ("p2", "a"): [1.0, 1.0], ("p1", "b"): [0.0]})
+    found = estimate(table, "iou")
+    assert found is not None
+    assert found.mean == pytest.approx(0.5)
+    assert found.n == 2
+    assert estimate(table, "iou", "a").mean == 1.0  # type: ignore[union-attr]
+    assert estimate(table, "dice") is None
+
+
+def test_the_interval_is_over_patients_not_over_slices() -> None:
+    one_patient = estimate(scores({("p1", "a"): [0.2, 0.8] * 50}), "iou")
+    several = estimate(scores({(f"p{index}", "a"): [index / 10] for index in range(11)}), "iou")
+    assert one_patient is not None
+    assert several is not None
+    assert one_patient.low == one_patient.high == pytest.approx(0.5)
+    # Standard error of 0..1 in steps of 0.1: 0.1; two of them each way.
+    assert several.low == pytest.approx(0.5 - 0.19, abs=0.04)
+    assert several.high == pytest.approx(0.5 + 0.19, abs=0.04)
+
+
+def test_spread_and_worst_draw() -> None:
+    found = estimate(scores({("p1", "a"): [0.2, 0.8]}), "iou")
+    assert found is not None
+    assert (found.draw_spread, found.worst_draw) == (pytest.approx(0.3), pytest.approx(0.2))
+    slow = estimate(scores({("p1", "all"): [2.0, 8.0]}, "seconds"), "seconds")
+    assert slow is not None
+    assert slow.worst_draw == pytest.approx(8.0)
+
+
+def test_methods_are_compared_patient_by_patient() -> None:
+    worse = scores({(f"p{index}", "a"): [index / 10] for index in range(8)})
+    better = scores({(f"p{index}", "a"): [index / 10 + 0.05 + index / 1000] for index in range(8)})
+    found = paired_p(better, worse, "iou")
+    assert found is not None
+    assert found[0] == pytest.approx(0.0535)
+    # All eight differences are positive: 2 / 2**8.
+    assert found[1] == pytest.approx(2 / 256)
+    assert paired_p(worse, worse, "iou") is None
