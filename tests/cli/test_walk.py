@@ -40,7 +40,7 @@ def test_five_commands_to_a_live_task_and_one_to_use_it(run: Run, tmp_path: Path
     shown = run("task", "show", "organs").out
     assert "10200004" in shown  # Liver in SNOMED CT
     assert "BodyPartExamined=KNEE" in shown
-    assert "refine   none" in shown
+    assert "refine   walker" in shown
 
     explained = run("route", "explain", pushed.folder).out
     assert "does not take it" in explained

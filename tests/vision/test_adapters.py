@@ -79,7 +79,7 @@ def test_a_structure_that_only_a_negative_slice_shows_is_background(world):
     features = scene(rng, classes, centres)
     features[2, 5:15, 5:15] = scene(rng, np.zeros((10, 10), dtype=np.int64), unwanted[None])
     support = Support(features, classes.astype(np.uint8), np.arange(3), (1, 2))
-    adapter = fit_adapter(support, AdapterSettings(**QUICK))
+    adapter = fit_adapter(support, AdapterSettings(name="contrastive", **QUICK))
     query = scene(rng, np.zeros((1, 24, 24), dtype=np.int64), centres)
     query[0, 8:18, 8:18] = scene(rng, np.zeros((10, 10), dtype=np.int64), unwanted[None])
     assert (adapter.scores(query).argmax(axis=1) > 0).mean() < 0.02
@@ -94,7 +94,7 @@ def test_a_fit_is_repeated_exactly(world, name):
 
 def test_another_seed_gives_another_head(world):
     support = support_of(world, layout())
-    first, second = (fit_adapter(support, AdapterSettings(seed=seed, **QUICK)) for seed in (0, 1))
+    first, second = (fit_adapter(support, AdapterSettings(name="contrastive", seed=seed, **QUICK)) for seed in (0, 1))
     assert not np.array_equal(first.scores(support.features), second.scores(support.features))
 
 
@@ -198,7 +198,7 @@ def test_labels_come_to_an_uneven_grid():
 def test_peaks_are_calibrated_between_present_and_absent(world):
     classes = layout()
     classes[2] = 0
-    adapter = fit_adapter(support_of(world, classes), AdapterSettings(**QUICK))
+    adapter = fit_adapter(support_of(world, classes), AdapterSettings(name="contrastive", **QUICK))
     query = scene(world[0], np.stack([layout(1)[0], np.zeros((24, 24), dtype=np.int64)]), world[1])
     scores = adapter.scores(query)
     for channel, (threshold, spread) in enumerate(adapter.peak_thresholds, start=1):
@@ -217,7 +217,7 @@ def test_a_label_that_only_an_unlike_template_shows_does_not_fade(world):
     other_ground = np.concatenate([-centres[:1], centres[1:]])
     features = np.stack([scene(rng, classes[0], centres), scene(rng, classes[1], other_ground)])
     support = Support(features, classes.astype(np.uint8), np.arange(2), (1, 2))
-    adapter = fit_adapter(support, AdapterSettings(retrieval=20.0, **QUICK))
+    adapter = fit_adapter(support, AdapterSettings(name="contrastive", retrieval=20.0, **QUICK))
     truth = layout(1)
     assert overlap(adapter.scores(scene(rng, truth, centres)).argmax(axis=1), truth, 2) > 0.8
 
@@ -251,7 +251,7 @@ def test_a_slice_and_its_own_variant_calibrate_like_the_slice_alone(world):
     )
     for support in (one, twice):
         np.testing.assert_array_equal(
-            fit_adapter(support, AdapterSettings(**QUICK)).peak_thresholds, [[0.0, 1.0], [0.0, 1.0]]
+            fit_adapter(support, AdapterSettings(name="contrastive", **QUICK)).peak_thresholds, [[0.0, 1.0], [0.0, 1.0]]
         )
 
 
