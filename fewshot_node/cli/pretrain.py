@@ -29,15 +29,47 @@ def encoder(
     """Train an encoder on synthetic images; an option that is not given has the packaged encoder's value."""
     from fewshot_node.pretrain.encoder import PretrainSettings, pretrain_encoder
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    options: dict[str, Any] = {
-        "steps": steps,
-        "batch_pairs": batch_pairs,
-        "image_px": image_px,
-        "learning_rate": learning_rate,
-        "seed": seed,
-        "threads": threads,
-        "checkpoint_every_s": checkpoint_every_s,
-    }
-    given = {name: value for name, value in options.items() if value is not None}
+    given = _given(
+        steps=steps,
+        batch_pairs=batch_pairs,
+        image_px=image_px,
+        learning_rate=learning_rate,
+        seed=seed,
+        threads=threads,
+        checkpoint_every_s=checkpoint_every_s,
+    )
     pretrain_encoder(out, work, PretrainSettings(**given))
+
+
+@app.command()
+def sam(
+    out: Annotated[Path, typer.Option(help="Folder of the model, written at every checkpoint.")],
+    work: Annotated[Path, typer.Option(help="Folder of the run's state; the same command resumes there.")],
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps in all.")] = None,
+    batch_crops: Annotated[int | None, typer.Option(min=1, help="Crops a step.")] = None,
+    image_px: Annotated[int | None, typer.Option(min=64, help="Side of a crop as the model sees it.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(min=0.0, help="Peak rate.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    checkpoint_every_s: Annotated[float | None, typer.Option(min=0.0, help="Seconds between checkpoints.")] = None,
+) -> None:
+    """Train a small SAM on synthetic images; an option that is not given has the packaged model's value."""
+    from fewshot_node.pretrain.promptable.settings import PromptableSettings
+    from fewshot_node.pretrain.promptable.training import pretrain_promptable
+
+    given = _given(
+        steps=steps,
+        batch_crops=batch_crops,
+        image_px=image_px,
+        learning_rate=learning_rate,
+        seed=seed,
+        threads=threads,
+        checkpoint_every_s=checkpoint_every_s,
+    )
+    pretrain_promptable(out, work, PromptableSettings(**given))
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Return the options that were given, and show the run's log."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    return {name: value for name, value in options.items() if value is not None}

@@ -50,11 +50,11 @@ def encoder_card(settings: Mapping[str, Any], done: Mapping[str, Any]) -> str:
     return _TEXT.format(
         **settings,
         step=done["step"],
-        replanned=_replanned(done["plans"]),
+        replanned=replanned(done["plans"]),
         wall_min=done["wall_s"] / 60,
         cpu_min=done["cpu_s"] / 60,
         s_per_step=done["wall_s"] / max(1, done["step"]),
-        intensity_iou=done["intensity_iou"],
+        intensity_iou=done["baselines"]["intensity"],
         rows="\n".join(rows),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         torch=torch.__version__,
@@ -62,7 +62,7 @@ def encoder_card(settings: Mapping[str, Any], done: Mapping[str, Any]) -> str:
     )
 
 
-def _replanned(plans: Sequence[tuple[int, int]]) -> str:
+def replanned(plans: Sequence[tuple[int, int]]) -> str:
     """Say where a run was given another end: its learning rates are then not those of one unbroken run."""
     changes = [f"; planned for {before} until step {step}" for (_, before), (step, _) in itertools.pairwise(plans)]
     return "".join(changes)

@@ -1,29 +1,25 @@
 """Train the packaged encoder on synthetic maps; stop and resume at any checkpoint."""
 
-import json
 import logging
-import math
-import shutil
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import ResNetBackbone, ResNetConfig
 
-from fewshot_node.errors import CheckpointError
 from fewshot_node.pretrain.batches import BatchSettings, MapPool, PairBatch, held_out_batch, training_batch
 from fewshot_node.pretrain.card import encoder_card
 from fewshot_node.pretrain.contrastive import correspondence, features_at, supervised_contrastive
+from fewshot_node.pretrain.run_folder import Clocks, Progressed, RunFolder, publish
+from fewshot_node.pretrain.schedule import learning_rate
 from fewshot_node.pretrain.scoring import encoder_score, intensity_score
 from fewshot_node.vision.backbone import DenseEncoder, InputScale, save_encoder
 from fewshot_node.vision.pyramid import PyramidProjection
 
 logger = logging.getLogger(__name__)
-_STATE_FILE = "state.json"
 # Middle and spread of synthetic and of real images on 0..1; batch normalisation does the rest.
 _INPUT_SCALE = InputScale(mean=(0.35,), std=(0.3,))
 
@@ -73,32 +69,6 @@ class PretrainSettings:
         return BatchSettings(pairs=self.batch_pairs, image_px=self.image_px, map_px=self.map_px, seed=self.seed)
 
 
-@dataclass(slots=True)
-class Progressed:
-    """How far a run is, over all its resumptions.
-
-    Attributes
-    ----------
-    step
-        Steps done.
-    wall_s, cpu_s
-        Wall and processor seconds spent.
-    scores
-        ``[step, held-out IoU, loss]`` at each checkpoint, the first of the untrained network.
-    intensity_iou
-        The score of plain intensity on the same pairs.
-    plans
-        ``[from step, total steps]``: a resumed run may be given another end, which changes the schedule.
-    """
-
-    step: int = 0
-    wall_s: float = 0.0
-    cpu_s: float = 0.0
-    scores: list[tuple[int, float, float]] = field(default_factory=list)
-    intensity_iou: float = float("nan")
-    plans: list[tuple[int, int]] = field(default_factory=list)
-
-
 def new_encoder(settings: PretrainSettings) -> DenseEncoder:
     """Return the untrained network that ``settings.seed`` gives."""
     torch.manual_seed(settings.seed)
@@ -139,20 +109,21 @@ class _Run:
     """One process's part of a training run."""
 
     def __init__(self, out: Path, work: Path, settings: PretrainSettings) -> None:
-        self.out, self.work, self.settings = out, work, settings
+        self.out, self.settings = out, settings
         self.encoder = new_encoder(settings).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.AdamW(self.encoder.parameters(), weight_decay=settings.weight_decay)
         self.batch_settings = settings.batch()
         self.held_out = held_out_batch(settings.held_out_pairs, self.batch_settings)
+        self.folder = RunFolder(work, asdict(settings))
         self.done = Progressed()
         self._recent: list[float] = []
-        self._clocks = _clocks_s()
-        work.mkdir(parents=True, exist_ok=True)
-        if (work / _STATE_FILE).is_file():
-            self._resume()
+        self._clocks = Clocks()
+        if self.folder.is_begun:
+            self.done = self.folder.resume(self.encoder, self.optimizer)
+            logger.info("resumed at step %d of %d", self.done.step, settings.steps)
         else:
             self.done.plans.append((0, settings.steps))
-            self.done.intensity_iou = intensity_score(self.held_out)
+            self.done.baselines["intensity"] = intensity_score(self.held_out)
             self.done.scores.append((0, encoder_score(self.encoder, self.held_out), float("nan")))
 
     def train(self) -> None:
@@ -193,8 +164,8 @@ class _Run:
         loss = sum(self._recent) / len(self._recent) if self._recent else float("nan")
         self.done.scores.append((self.done.step, encoder_score(self.encoder, self.held_out), loss))
         self._recent.clear()
-        self._add_clocks()
-        self._store()
+        self._clocks.add_to(self.done)
+        self.folder.store(self.encoder, self.optimizer, self.done)
         self._export()
         logger.info(
             "checkpoint at step %d: held-out IoU %.4f, loss %.4f, %.1f min wall, %.1f min processor",
@@ -202,52 +173,10 @@ class _Run:
         )  # fmt: skip
 
     def _export(self) -> None:
-        """Write beside ``out``, then move file by file: a reader never sees half a file."""
         fresh = self.out.with_name(f"{self.out.name}.new")
         save_encoder(self.encoder, fresh, half_precision=True)
         (fresh / "CARD.md").write_text(encoder_card(asdict(self.settings), asdict(self.done)))
-        self.out.mkdir(parents=True, exist_ok=True)
-        for path in fresh.iterdir():
-            path.replace(self.out / path.name)
-        fresh.rmdir()
-
-    def _add_clocks(self) -> None:
-        before, self._clocks = self._clocks, _clocks_s()
-        self.done.wall_s += self._clocks[0] - before[0]
-        self.done.cpu_s += self._clocks[1] - before[1]
-
-    def _store(self) -> None:
-        """Write a numbered folder, then point to it: a crash in between leaves the last one whole."""
-        folder = self.work / f"step-{self.done.step:06d}"
-        folder.mkdir(exist_ok=True)
-        weights = {name: value.contiguous() for name, value in self.encoder.state_dict().items()}
-        save_file(weights, folder / "encoder.safetensors")
-        torch.save(self.optimizer.state_dict(), folder / "optimizer.pt")
-        state = {"settings": _identity(self.settings), "done": asdict(self.done)}
-        fresh = self.work / f"{_STATE_FILE}.new"
-        fresh.write_text(json.dumps(state, indent=2))
-        fresh.replace(self.work / _STATE_FILE)
-        for old in self.work.glob("step-*"):
-            if old != folder:
-                shutil.rmtree(old)
-
-    def _resume(self) -> None:
-        state = json.loads((self.work / _STATE_FILE).read_text())
-        if state["settings"] != _identity(self.settings):
-            raise CheckpointError(
-                f"{self.work}: holds a run with other settings; repeat those or give another work folder"
-            )
-        self.done = Progressed(**state["done"])
-        folder = self.work / f"step-{self.done.step:06d}"
-        self.encoder.load_state_dict(load_file(folder / "encoder.safetensors"))
-        self.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True))
-        if self.done.plans[-1][1] != self.settings.steps:
-            self.done.plans.append((self.done.step, self.settings.steps))
-        logger.info("resumed at step %d of %d", self.done.step, self.settings.steps)
-
-
-def _clocks_s() -> tuple[float, float]:
-    return time.monotonic(), time.process_time()
+        publish(fresh, self.out)
 
 
 def batch_loss(features: Tensor, batch: PairBatch, place_weight: float) -> Tensor:
@@ -264,18 +193,3 @@ def batch_loss(features: Tensor, batch: PairBatch, place_weight: float) -> Tenso
     at_places = features_at(features, batch.place_points, side)
     by_place = correspondence(at_places[:pairs], at_places[pairs:], batch.place_visible, batch.places)
     return by_label + place_weight * by_place
-
-
-def learning_rate(step: int, settings: PretrainSettings) -> float:
-    """Return the rate at ``step``: linear warm-up, then half a cosine down to zero."""
-    if step < settings.warmup_steps:
-        return settings.learning_rate * (step + 1) / settings.warmup_steps
-    left = (settings.steps - step) / max(1, settings.steps - settings.warmup_steps)
-    return settings.learning_rate * 0.5 * (1 - math.cos(math.pi * left))
-
-
-def _identity(settings: PretrainSettings) -> dict[str, object]:
-    """Return what a resumed run must share with the run it resumes, as JSON gives it back."""
-    running = {"steps", "threads", "checkpoint_every_s"}
-    fixed = {key: value for key, value in asdict(settings).items() if key not in running}
-    return dict(json.loads(json.dumps(fixed)))
