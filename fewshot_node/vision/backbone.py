@@ -16,8 +16,10 @@ from torch.nn import functional
 from transformers import AutoConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
 
-from fewshot_node.errors import CheckpointError
+from fewshot_node.errors import CheckpointError, ConfigurationError
+from fewshot_node.uids import digest_parts
 from fewshot_node.vision.hub import hub_snapshot, quiet_transformers, read_json_object
+from fewshot_node.vision.layers import LayerJoin, last_layers
 from fewshot_node.vision.pyramid import PyramidProjection
 
 EMBEDDED = "embedded"
@@ -66,7 +68,7 @@ class DenseEncoder(nn.Module):
         self,
         backbone: PreTrainedModel,
         scale: InputScale,
-        projection: PyramidProjection | None = None,
+        projection: PyramidProjection | LayerJoin | None = None,
         weights_digest: str = "",
     ) -> None:
         super().__init__()
@@ -86,6 +88,36 @@ class DenseEncoder(nn.Module):
         is_transformer = patch_size is not None and hasattr(backbone.config, "num_attention_heads")
         self.multiple = patch_size if is_transformer else 32
         self.weights_digest = weights_digest
+
+    @property
+    def features_digest(self) -> str:
+        """Digest of all that decides the features of an input; empty for an encoder that was never stored."""
+        if not self.weights_digest:
+            return ""
+        config = self.backbone.config.to_json_string(use_diff=False)
+        parts = (self.weights_digest, config, repr(self.image_mean), repr(self.image_std), repr(self.projection))
+        return digest_parts(part.encode() for part in parts)
+
+    def reading(self, layers: int, join: str = "concatenate") -> "DenseEncoder":
+        """Return an encoder of the same weights that reads several of the backbone's last layers.
+
+        Parameters
+        ----------
+        layers
+            Of a transformer its blocks, each after the final norm; of a ResNet or ConvNeXt its stages.
+        join
+            One of `layers.JOINS`.
+
+        Raises
+        ------
+        ConfigurationError
+            The backbone has fewer, they cannot be joined so, or the encoder mixes its stages itself.
+        """
+        if isinstance(self.projection, PyramidProjection):
+            raise ConfigurationError("encode.layers: this encoder mixes its stages itself; leave it at 1")
+        backbone = last_layers(self.backbone, layers)
+        scale = InputScale(self.image_mean, self.image_std)
+        return DenseEncoder(backbone, scale, LayerJoin(_stage_channels(backbone), join), self.weights_digest).eval()
 
     def forward(self, images: Tensor) -> Tensor:
         """Encode normalised images.
@@ -148,7 +180,7 @@ def save_encoder(encoder: DenseEncoder, directory: Path, *, half_precision: bool
         # A copy: the caller's encoder keeps its precision.
         stored: Any = copy.deepcopy(encoder.backbone)
         stored.to(dtype).save_pretrained(directory)
-    if encoder.projection is None:
+    if not isinstance(encoder.projection, PyramidProjection):
         scale = {"image_mean": list(encoder.image_mean), "image_std": list(encoder.image_std)}
         (directory / "preprocessor_config.json").write_text(json.dumps(scale, indent=2) + "\n")
         return
@@ -198,6 +230,7 @@ def _digest(folder: Path) -> str:
 
 
 def _load_backbone(folder: Path, stages: Sequence[str] | None) -> PreTrainedModel:
+    """Load a backbone that gives these stages; None is all of them but what enters the first."""
     with quiet_transformers():
         try:
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
@@ -207,7 +240,7 @@ def _load_backbone(folder: Path, stages: Sequence[str] | None) -> PreTrainedMode
             model_class: Any = MODEL_FOR_BACKBONE_MAPPING[type(config)]
             backbone, report = model_class.from_pretrained(
                 folder,
-                out_features=list(stages or config.stage_names[-1:]),
+                out_features=list(stages or config.stage_names[1:]),
                 dtype=torch.float32,
                 use_safetensors=True,
                 local_files_only=True,
@@ -223,7 +256,8 @@ def _load_backbone(folder: Path, stages: Sequence[str] | None) -> PreTrainedMode
 
 
 def _load_plain(folder: Path) -> DenseEncoder:
-    backbone = _load_backbone(folder, None)
+    # Loaded with all its stages, for a ConvNeXt makes its norms then, and read at the last.
+    backbone = last_layers(_load_backbone(folder, None), 1)
     path = folder / "preprocessor_config.json"
     stated = read_json_object(path) if path.is_file() else {}
     usual = InputScale.usual(int(backbone.config.num_channels))

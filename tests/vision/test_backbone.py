@@ -19,15 +19,19 @@ from transformers import (
     Dinov2Model,
     Dinov2WithRegistersBackbone,
     Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
+    DINOv3ConvNextConfig,
+    DINOv3ConvNextModel,
     DINOv3ViTBackbone,
     DINOv3ViTConfig,
+    DINOv3ViTModel,
     PreTrainedModel,
     ResNetBackbone,
     ResNetConfig,
     SamConfig,
 )
 
-from fewshot_node.errors import CheckpointError
+from fewshot_node.errors import CheckpointError, ConfigurationError
 from fewshot_node.vision.backbone import DenseEncoder, InputScale, load_encoder, save_encoder
 from fewshot_node.vision.pyramid import PyramidProjection
 
@@ -73,6 +77,12 @@ MODELS: dict[str, tuple[Callable[[], PreTrainedModel], int, int, int]] = {
         16,
         24,
     ),
+    "dinov3-convnext": (
+        lambda: DINOv3ConvNextModel(DINOv3ConvNextConfig(hidden_sizes=[8, 12, 16, 20], depths=[1, 1, 1, 1])),
+        32,
+        32,
+        20,
+    ),
     "resnet": (lambda: ResNetBackbone(tiny_resnet_config(3)), 32, 32, 20),
     "convnext-backbone": (lambda: ConvNextBackbone(tiny_convnext_config()), 32, 32, 20),
     "convnext-model": (lambda: ConvNextModel(tiny_convnext_config()), 32, 32, 20),
@@ -103,16 +113,98 @@ def test_any_backbone_folder_gives_unit_features(name: str, tmp_path: Path) -> N
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
 
 
-def test_dinov2_features_are_the_models_normed_patch_tokens(tmp_path: Path) -> None:
+TOKEN_MODELS: dict[str, tuple[Callable[[], PreTrainedModel], int, int]] = {
+    # name: model, patch size, tokens before the patches
+    "dinov2": (lambda: Dinov2Model(Dinov2Config(**VIT, image_size=28, patch_size=14)), 14, 1),
+    "dinov2-registers": (
+        lambda: Dinov2WithRegistersModel(
+            Dinov2WithRegistersConfig(**VIT, image_size=28, patch_size=14, num_register_tokens=2)
+        ),
+        14,
+        3,
+    ),
+    "dinov3": (
+        lambda: DINOv3ViTModel(
+            DINOv3ViTConfig(**VIT, intermediate_size=48, patch_size=16, image_size=32, num_register_tokens=4)
+        ),
+        16,
+        5,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TOKEN_MODELS)
+def test_transformer_features_are_the_models_normed_patch_tokens(name: str, tmp_path: Path) -> None:
+    make, patch, before = TOKEN_MODELS[name]
+    torch.manual_seed(1)
+    model = make().eval()
+    model.save_pretrained(tmp_path)
+    images = torch.rand(1, 3, 3 * patch, 2 * patch)
+    with torch.no_grad():
+        tokens = model(images).last_hidden_state[0, before:].reshape(3, 2, 24)
+    features = load_encoder(tmp_path)(images)[0].permute(1, 2, 0)
+    cosine = torch.nn.functional.cosine_similarity(tokens, features, dim=-1)
+    assert torch.allclose(cosine, torch.ones(3, 2), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_several_layers_are_the_last_one_and_those_before_it(name: str, tmp_path: Path) -> None:
+    make, multiple, _, dimension = MODELS[name]
+    torch.manual_seed(1)
+    make().save_pretrained(tmp_path)
+    encoder = load_encoder(tmp_path)
+    both = encoder.reading(2)
+    assert encoder.embedding_dim == dimension  # it still reads one
+    images = torch.rand(1, 3, 4 * multiple, 2 * multiple)
+    features = both(images)
+    assert features.shape[1] == both.embedding_dim > dimension
+    # Each layer has an equal part in the whole's length of one.
+    earlier, last = features.split([both.embedding_dim - dimension, dimension], dim=1)
+    assert torch.allclose(earlier.norm(dim=1), torch.full_like(earlier[:, 0], 0.5**0.5), atol=1e-4)
+    if earlier.shape[1] == dimension:
+        assert torch.allclose(last * 2**0.5, encoder(images), atol=1e-5)
+        mean = encoder.reading(2, "average")(images)
+        assert torch.allclose(mean, torch.nn.functional.normalize(earlier + last, dim=1), atol=1e-5)
+    assert torch.equal(encoder(images), load_encoder(tmp_path)(images))
+
+
+def test_an_earlier_layer_is_normed_like_the_last(tmp_path: Path) -> None:
     torch.manual_seed(1)
     model = Dinov2Model(Dinov2Config(**VIT, image_size=28, patch_size=14)).eval()
     model.save_pretrained(tmp_path)
     images = torch.rand(1, 3, 42, 28)
     with torch.no_grad():
-        tokens = model(images).last_hidden_state[0, 1:].reshape(3, 2, 24)
-    features = load_encoder(tmp_path)(images)[0].permute(1, 2, 0)
-    cosine = torch.nn.functional.cosine_similarity(tokens, features, dim=-1)
-    assert torch.allclose(cosine, torch.ones(3, 2), atol=1e-5)
+        hidden = model(images, output_hidden_states=True).hidden_states[-2]
+        tokens = torch.nn.functional.normalize(model.layernorm(hidden)[0, 1:], dim=-1).reshape(3, 2, 24)
+    features = load_encoder(tmp_path).reading(2)(images)[0, :24].permute(1, 2, 0) * 2**0.5
+    assert torch.allclose(features, tokens, atol=1e-5)
+
+
+def test_layers_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    ResNetBackbone(tiny_resnet_config(3)).save_pretrained(tmp_path)
+    encoder = load_encoder(tmp_path)
+    with pytest.raises(ConfigurationError, match="encode.layers: 5 of an encoder that has 4"):
+        encoder.reading(5)
+    with pytest.raises(ConfigurationError, match="16, 20 channels cannot be averaged"):
+        encoder.reading(2, "average")
+    with pytest.raises(ConfigurationError, match="mixes its stages itself"):
+        grey_encoder().reading(2)
+
+
+def test_features_digest_follows_weights_scale_and_layers(tmp_path: Path) -> None:
+    save_encoder(grey_encoder(), tmp_path / "grey")
+    torch.manual_seed(1)
+    make, _, _, _ = MODELS["dinov2-model"]
+    make().save_pretrained(tmp_path / "vit")
+    plain = load_encoder(tmp_path / "vit")
+    (tmp_path / "vit" / "preprocessor_config.json").write_text('{"image_mean": [0, 0, 0], "image_std": [1, 1, 1]}')
+    encoders = [load_encoder(tmp_path / "grey"), plain, load_encoder(tmp_path / "vit")]
+    encoders += [plain.reading(2), plain.reading(2, "average")]
+    assert len({one.features_digest for one in encoders}) == len(encoders)
+    assert plain.reading(1).weights_digest == plain.weights_digest
+    assert load_encoder(tmp_path / "grey").features_digest == encoders[0].features_digest
+    assert grey_encoder().features_digest == ""
 
 
 def test_own_format_survives_a_round_trip(tmp_path: Path) -> None:
