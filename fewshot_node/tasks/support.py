@@ -80,7 +80,7 @@ def _variants(
     content = digest_parts((np.ascontiguousarray(template.array).tobytes(), label_map.tobytes()))
     seeds = np.random.default_rng([settings.augment.seed, int(content[:8], 16)]).integers(2**31, size=count)
     levels = intensity_ranges(template.intensity_sample, template.modality, settings.encode.intensity, 1)[0]
-    images, label_map = at_working_size(template.array, label_map, settings.encode.input_px, levels[0])
+    images, label_map = at_working_size(template.array, label_map, settings.encode.finest_px, levels[0])
     for seed in seeds:
         yield vary(images, label_map, levels, int(seed), keep_contrast=template.modality == "CT")
 

@@ -184,7 +184,7 @@ def test_layers_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     torch.manual_seed(1)
     ResNetBackbone(tiny_resnet_config(3)).save_pretrained(tmp_path)
     encoder = load_encoder(tmp_path)
-    with pytest.raises(ConfigurationError, match="encode.layers: 5 of an encoder that has 4"):
+    with pytest.raises(ConfigurationError, match=r"encode\.layers: 5 of an encoder that has 4"):
         encoder.reading(5)
     with pytest.raises(ConfigurationError, match="16, 20 channels cannot be averaged"):
         encoder.reading(2, "average")
