@@ -7,9 +7,9 @@ import difflib
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, IPvAnyNetwork, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from fewshot_node.errors import ConfigurationError
@@ -25,6 +25,9 @@ StatedCount = Literal["NumberOfSeriesRelatedInstances", "ImagesInAcquisition", "
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+SectionT = TypeVar("SectionT", bound=_Section)
 
 
 class TlsSettings(_Section):
@@ -104,16 +107,104 @@ class PullSettings(_Section):
     max_unfinished: Annotated[int, Field(ge=1)] = 20
 
 
+class ClientTlsSettings(_Section):
+    """What this node shows and believes when it connects to a peer by TLS (PS3.15 B.12, BCP 195)."""
+
+    authority: Path
+    """Certificates of the authorities that sign for the peer."""
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> "ClientTlsSettings":
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together: give both, or neither")
+        return self
+
+
 class PacsSettings(_Section):
-    """Where results go."""
+    """A DICOM peer: where results go, and where series are fetched from."""
 
     ae_title: AETitle = "ORTHANC"
     host: str = "127.0.0.1"
     port: Port = 4242
     calling_ae_title: AETitle = "FEWSHOT"
-    timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    timeout_s: Seconds = 30.0
     attempts: Annotated[int, Field(ge=1)] = 5
-    backoff_s: Annotated[float, Field(gt=0)] = 2.0
+    backoff_s: Seconds = 2.0
+    commitment: bool = True
+    tls: ClientTlsSettings | None = None
+
+
+class DicomDestination(PacsSettings):
+    """Results go to another DICOM peer, by C-STORE."""
+
+    kind: Literal["dicom"]
+
+
+class SenderDestination(_Section):
+    """Results go back, by C-STORE, to the AE title that sent the series."""
+
+    kind: Literal["sender"]
+    peers: dict[AETitle, PeerAddress] = {}
+    calling_ae_title: AETitle = "FEWSHOT"
+    timeout_s: Seconds = 30.0
+    commitment: bool = True
+    tls: ClientTlsSettings | None = None
+
+
+class StowDestination(_Section):
+    """Results go to a DICOMweb server, by STOW-RS; a password or token stands in the environment."""
+
+    kind: Literal["stow"]
+    url: HttpUrl
+    timeout_s: Seconds = 30.0
+    user: str | None = None
+    tls: ClientTlsSettings | None = None
+
+
+class FolderDestination(_Section):
+    """Results go to a folder: a share, or what another program watches."""
+
+    kind: Literal["folder"]
+    path: Path
+
+
+Destination = Annotated[
+    DicomDestination | SenderDestination | StowDestination | FolderDestination, Field(discriminator="kind")
+]
+DestinationName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+PACS = "pacs"
+"""Name of the destination that the section `pacs` describes."""
+
+
+class DeliverySettings(_Section):
+    """Where results go, and how long a delivery is tried."""
+
+    to: Annotated[tuple[DestinationName, ...], Field(min_length=1)] = (PACS,)
+    tasks: dict[str, Annotated[tuple[DestinationName, ...], Field(min_length=1)]] = {}
+    destinations: dict[DestinationName, Destination] = {}
+    attempts: Annotated[int, Field(ge=1)] = 8
+    give_up_after_h: Annotated[float, Field(gt=0)] = 72.0
+    backoff_s: Seconds = 2.0
+    longest_wait_s: Seconds = 300.0
+    commitment_wait_s: Seconds = 60.0
+    lease_s: Seconds = 30.0
+    poll_s: Seconds = 1.0
+    keep_days: Annotated[float, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _known_names(self) -> "DeliverySettings":
+        if PACS in self.destinations:
+            raise ValueError(f"the name {PACS} belongs to the section [pacs]: choose another for the destination")
+        for name in {*self.to, *(name for names in self.tasks.values() for name in names)}:
+            if name != PACS and name not in self.destinations:
+                raise ValueError(f"destination {name} is not described: add [delivery.destinations.{name}]")
+        return self
+
+    def of_task(self, task_name: str) -> tuple[str, ...]:
+        """Return the names of the destinations that a task's results go to, each once."""
+        return tuple(dict.fromkeys(self.tasks.get(task_name, self.to)))
 
 
 class PrefectSettings(_Section):
@@ -147,6 +238,7 @@ class NodeSettings(_Section):
     monitor: MonitorSettings = MonitorSettings()
     pull: PullSettings = PullSettings()
     pacs: PacsSettings = PacsSettings()
+    delivery: DeliverySettings = DeliverySettings()
     prefect: PrefectSettings = PrefectSettings()
     worker: WorkerSettings = WorkerSettings()
 
@@ -198,13 +290,17 @@ def load_settings(path: Path | None) -> NodeSettings:
     return _from_folder(parse_settings(data, source=str(path)), path.parent)
 
 
-def _from_folder(settings: NodeSettings, folder: Path) -> NodeSettings:
+def _from_folder(section: SectionT, folder: Path) -> SectionT:
     """Take relative paths from the folder of the settings file."""
-    changes: dict[str, Any] = {"home": (folder / settings.home).resolve()}
-    if settings.receive.tls is not None:
-        files = {name: (folder / path).resolve() for name, path in settings.receive.tls}
-        changes["receive"] = settings.receive.model_copy(update={"tls": TlsSettings(**files)})
-    return settings.model_copy(update=changes)
+    return section.model_copy(update={name: _placed(value, folder) for name, value in section})
+
+
+def _placed(value: Any, folder: Path) -> Any:
+    if isinstance(value, Path):
+        return (folder / value).resolve()
+    if isinstance(value, dict):
+        return {key: _placed(inner, folder) for key, inner in value.items()}
+    return _from_folder(value, folder) if isinstance(value, _Section) else value
 
 
 def parse_settings(data: dict[str, Any], source: str) -> NodeSettings:
@@ -229,11 +325,20 @@ def _explain(detail: ErrorDetails) -> str:
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
     """Return the keys of the section that an unknown key stands in."""
     section: type[BaseModel] = NodeSettings
+    choices = [section]
     for part in location[:-1]:
         field = section.model_fields.get(str(part))
-        if field is not None:  # else the name of one of several like sections
-            section = next(_sections(field.annotation))
+        if field is not None:  # else the name of one of several like sections, or its kind
+            choices = list(_sections(field.annotation))
+            section = choices[0]
+        section = next((one for one in choices if part in _kinds(one)), section)
     return list(section.model_fields)
+
+
+def _kinds(section: type[BaseModel]) -> tuple[Any, ...]:
+    """Return what the key `kind` may be in a section; nothing where there is no such key."""
+    field = section.model_fields.get("kind")
+    return () if field is None else get_args(field.annotation)
 
 
 def _sections(annotation: Any) -> Iterator[type[BaseModel]]:

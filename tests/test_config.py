@@ -66,3 +66,44 @@ def test_an_absent_file_is_named(tmp_path: Path) -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         NodeSettings().receive.port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('to = ["archive"]', "destination archive is not described: add [delivery.destinations.archive]"),
+        ('tasks = { liver = ["nowhere"] }', "destination nowhere is not described"),
+        ("to = []", "delivery.to"),
+        ('destinations = { pacs = { kind = "folder", path = "x" } }', "belongs to the section [pacs]"),
+        ('destinations = { a = { kind = "ftp" } }', "delivery.destinations.a"),
+        ('destinations = { a = { kind = "stow", url = "no url" } }', "delivery.destinations.a.stow.url"),
+        ('destinations = { a = { kind = "stow", url = "http://h", usr = "u" } }', "did you mean user?"),
+        ('destinations = { a = { kind = "folder", path = "x", usr = "u" } }', "known keys: kind, path"),
+        ('destinations = { "A b" = { kind = "folder", path = "x" } }', "delivery.destinations"),
+    ],
+)
+def test_a_wrong_destination_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        load_settings(write(tmp_path, f"[delivery]\n{text}"))
+    assert says in str(refused.value)
+
+
+def test_files_of_every_section_lie_beside_the_settings(tmp_path: Path) -> None:
+    folder = 'destinations = { share = { kind = "folder", path = "out" } }'
+    text = f'[pacs.tls]\nauthority = "ca.pem"\n[delivery]\n{folder}\n'
+    settings = load_settings(write(tmp_path, text))
+    assert settings.pacs.tls is not None
+    assert settings.pacs.tls.authority == tmp_path / "ca.pem"
+    assert settings.delivery.destinations["share"].path == tmp_path / "out"  # type: ignore[union-attr]
+
+
+def test_half_a_key_pair_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="certificate and key belong together"):
+        load_settings(write(tmp_path, '[pacs.tls]\nauthority = "ca.pem"\nkey = "node.key"\n'))
+
+
+def test_a_task_goes_where_it_is_sent_and_once() -> None:
+    data = {"to": ["pacs"], "tasks": {"liver": ["share", "pacs", "share"]}}
+    data["destinations"] = {"share": {"kind": "folder", "path": "out"}}  # type: ignore[assignment]
+    delivery = NodeSettings.model_validate({"delivery": data}).delivery
+    assert (delivery.of_task("liver"), delivery.of_task("knee")) == (("share", "pacs"), ("pacs",))

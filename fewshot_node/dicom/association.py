@@ -12,6 +12,7 @@ from pynetdicom.pdu import A_ASSOCIATE_RJ
 from pynetdicom.presentation import PresentationContext
 
 from fewshot_node.config import PacsSettings
+from fewshot_node.dicom.client_tls import client_context
 from fewshot_node.dicom.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from fewshot_node.errors import DeliveryError, PeerUnavailableError
 
@@ -90,6 +91,8 @@ def associate(
     ------
     PeerUnavailableError
         Nobody listens, or the peer rejects or aborts the association, or accepts nothing of it.
+    ConfigurationError
+        A TLS file cannot be used.
     """
     # Noted here: of a peer that rejects at once pynetdicom may see no more than a closed connection.
     noted: set[str] = set()
@@ -109,6 +112,7 @@ def associate(
         ae_title=pacs.ae_title,
         ext_neg=[build_role(sop_class, scp_role=True) for sop_class in retrieved_classes],
         evt_handlers=cast("Any", [*noting, *handlers]),
+        tls_args=None if pacs.tls is None else (client_context(pacs.tls), pacs.host),
     )
     if not association.is_established:
         raise PeerUnavailableError(_describe_refusal(association, pacs, noted))

@@ -253,7 +253,7 @@ def test_answers_to_c_store_are_the_stated_ones(
 def test_every_setting_of_the_dicom_side_is_listed_with_its_default(tables: list[Table]) -> None:
     stated = {row[0].strip("`"): row[2].strip("`") for row in of(tables, "5", "Parameter", "Values", "Default")}
     settings = NodeSettings()
-    wanted = ("receive", "commitment", "retention", "monitor", "pull", "pacs")
+    wanted = ("receive", "commitment", "retention", "monitor", "pull", "pacs", "delivery")
     for section in wanted:
         for key, value in getattr(settings, section):
             below = [name for name in stated if name.startswith(f"{section}.{key}.")]
@@ -265,7 +265,8 @@ def test_every_setting_of_the_dicom_side_is_listed_with_its_default(tables: list
             else:
                 assert default == ("none" if value is None else ", ".join(value) if value else "empty")
     assert {name.split(".")[0] for name in stated} == set(wanted)
-    assert {"receive.tls.certificate", "commitment.peers.<AE title>.port"} <= set(stated)
+    deeper = {"receive.tls.certificate", "commitment.peers.<AE title>.port", "delivery.destinations.<name>.url"}
+    assert deeper <= set(stated)
 
 
 def test_an_unknown_key_in_the_list_would_be_refused(tables: list[Table]) -> None:

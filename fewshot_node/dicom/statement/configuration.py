@@ -1,19 +1,20 @@
 """The settings with their defaults, from the models that read them (PS3.2 Annex N: configuration)."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
-from fewshot_node.config import NodeSettings
+from fewshot_node.config import DestinationName, NodeSettings
 from fewshot_node.dicom.statement.markdown import table
 
 _NOT_DICOM = frozenset({"home", "prefect", "worker"})
+_NAME_PATTERN = get_args(DestinationName)[1].metadata[0].pattern
 _BOUNDS = {
     "minimum": "at least",
     "exclusiveMinimum": "more than",
     "maximum": "at most",
     "exclusiveMaximum": "less than",
 }
-_FORMATS = {"path": "file", "ipvanynetwork": "network address"}
+_FORMATS = {"path": "file", "uri": "URL", "ipvanynetwork": "network address"}
 
 Schema = Mapping[str, Any]
 
@@ -36,25 +37,30 @@ def _rows() -> Iterator[tuple[str, str, str]]:
 
 def _keys(prefix: str, schema: Schema, definitions: Schema) -> Iterator[tuple[str, str, str]]:
     """Give a row for each key below a key."""
-    section = _section(schema)
-    if section is None:
+    sections = _sections(schema)
+    if not sections:
         yield f"`{prefix}`", _values(schema), _default(schema)
         return
-    if any(_by_ae_title(schema)):
-        prefix += ".<AE title>"
-    for key, inner in definitions[section]["properties"].items():
-        yield from _keys(f"{prefix}.{key}", inner, definitions)
+    for pattern in schema.get("patternProperties", {}):
+        prefix += ".<name>" if pattern == _NAME_PATTERN else ".<AE title>"
+    rows = [
+        row
+        for section in sections
+        for key, inner in definitions[section]["properties"].items()
+        for row in _keys(f"{prefix}.{key}", inner, definitions)
+    ]
+    yield from dict.fromkeys(rows)  # kinds of one thing have keys in common
 
 
-def _section(schema: Schema) -> str | None:
-    """Return the name of the section that a key stands for, if it does; `peers` hold one for each AE title."""
-    choices = [schema, *schema.get("anyOf", ()), *_by_ae_title(schema)]
-    names = [str(choice["$ref"]) for choice in choices if "$ref" in choice]
-    return names[0].rpartition("/")[2] if names else None
+def _sections(schema: Schema) -> tuple[str, ...]:
+    """Return the names of the sections that a key stands for; `peers` hold one for each AE title."""
+    named = [schema, *_by_name(schema)]
+    choices = [choice for one in named for choice in (one, *one.get("anyOf", ()), *one.get("oneOf", ()))]
+    return tuple(str(choice["$ref"]).rpartition("/")[2] for choice in choices if "$ref" in choice)
 
 
-def _by_ae_title(schema: Schema) -> Iterator[Schema]:
-    """Give what stands under each AE title, which pydantic tells by its pattern."""
+def _by_name(schema: Schema) -> Iterator[Schema]:
+    """Give what stands under each AE title or name, which pydantic tells by its pattern."""
     yield from schema.get("patternProperties", {}).values()
 
 
@@ -62,13 +68,21 @@ def _values(schema: Schema) -> str:
     """Say in words what a key may be."""
     if "anyOf" in schema:
         return " or ".join(_values(choice) for choice in schema["anyOf"] if choice.get("type") != "null")
+    if "const" in schema:
+        return f"`{schema['const']}`"
     if "enum" in schema:
         return " or ".join(f"`{value}`" for value in schema["enum"])
     if schema.get("type") == "array":
         return f"list: {_values(schema['items'])}"
     if schema.get("type") == "object":
-        return "for each AE title: " + "".join(_values(value) for value in _by_ae_title(schema))
+        return _values_by_name(schema)
     return ", ".join((_kind(schema), *_bounds(schema)))
+
+
+def _values_by_name(schema: Schema) -> str:
+    if "additionalProperties" in schema:
+        return f"for each task: {_values(schema['additionalProperties'])}"
+    return "for each AE title: " + "".join(_values(value) for value in _by_name(schema))
 
 
 def _kind(schema: Schema) -> str:
