@@ -7,22 +7,32 @@ starts from, in the same statement that makes it (compare and set), so of two th
 
 from fewshot_node.dicom.ledger.reading import utc_now
 from fewshot_node.dicom.ledger.records import (
+    Confirmation,
+    Delivery,
+    DeliveryState,
     ExpiredClaim,
+    Parcel,
     SeriesEntry,
     SeriesNote,
     SeriesState,
     SeriesWarning,
     TaskOutcome,
+    TryEnd,
 )
 from fewshot_node.dicom.ledger.work import Ledger
 
 __all__ = [
+    "Confirmation",
+    "Delivery",
+    "DeliveryState",
     "ExpiredClaim",
     "Ledger",
+    "Parcel",
     "SeriesEntry",
     "SeriesNote",
     "SeriesState",
     "SeriesWarning",
     "TaskOutcome",
+    "TryEnd",
     "utc_now",
 ]

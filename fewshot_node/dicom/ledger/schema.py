@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     Connection,
     DateTime,
@@ -32,7 +33,7 @@ from sqlalchemy.types import TypeDecorator
 
 from fewshot_node.errors import ConfigurationError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUSY_TIMEOUT_S = 30.0
 WRITE = "ledger_write"
 """Execution option of connections that are going to write."""
@@ -112,8 +113,34 @@ WARNINGS = Table(
 )
 
 
-_MIGRATIONS = {1: (SERIES.c.expected, SERIES.c.removed_at)}
-"""Columns of `series` that the version after the named one has added."""
+DELIVERIES = Table(
+    "deliveries",
+    METADATA,
+    Column("series_instance_uid", String(64), primary_key=True),
+    Column("revision", Integer, primary_key=True, autoincrement=False),
+    Column("task_name", String(255), primary_key=True),
+    Column("destination", String(64), primary_key=True),
+    Column("instances", JSON, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False, default=""),
+    Column("tries", Integer, nullable=False, default=0),
+    Column("refusals", Integer, nullable=False, default=0),
+    Column("out_of_reach", Boolean, nullable=False, default=False),
+    Column("queued", UtcDateTime, nullable=False),
+    Column("next_try", UtcDateTime, nullable=False),
+    Column("updated", UtcDateTime, nullable=False),
+    Column("confirmed_by", String(32)),
+    Column("transaction_uid", String(64), index=True),
+    Column("claimed_by", String(255)),
+    Column("lease_until", UtcDateTime),
+    Index("deliveries_due", "state", "next_try"),
+)
+
+_MIGRATIONS: dict[int, tuple[Column[Any] | Table, ...]] = {
+    1: (SERIES.c.expected, SERIES.c.removed_at),
+    2: (DELIVERIES,),
+}
+"""Columns of `series`, and tables, that the version after the named one has added."""
 
 
 def open_engine(url: str) -> Engine:
@@ -182,11 +209,18 @@ def _ensure_tables(connection: Connection) -> None:
         return
     found = connection.execute(select(VERSION.c.version)).scalar() if VERSION.name in tables else None
     while found in _MIGRATIONS:
-        for column in _MIGRATIONS[found]:
-            kind = column.type.compile(connection.dialect)
-            connection.exec_driver_sql(f"ALTER TABLE {SERIES.name} ADD COLUMN {column.name} {kind}")
+        for added in _MIGRATIONS[found]:
+            _add(connection, added)
         found += 1
         connection.execute(update(VERSION).values(version=found))
     if found != SCHEMA_VERSION:
         reason = f"its tables are of version {found}, this program's of version {SCHEMA_VERSION}"
         raise ConfigurationError(unusable(connection.engine.url, reason))
+
+
+def _add(connection: Connection, added: Column[Any] | Table) -> None:
+    if isinstance(added, Table):
+        added.create(connection)
+        return
+    kind = added.type.compile(connection.dialect)
+    connection.exec_driver_sql(f"ALTER TABLE {SERIES.name} ADD COLUMN {added.name} {kind}")

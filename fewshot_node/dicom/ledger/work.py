@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import and_, delete, insert, or_, select
 
-from fewshot_node.dicom.ledger.intake import LedgerIntake
+from fewshot_node.dicom.ledger.deliveries import LedgerDeliveries
+from fewshot_node.dicom.ledger.delivery_rows import replace_parcels
 from fewshot_node.dicom.ledger.queries import (
     after_death,
     again,
@@ -17,12 +18,12 @@ from fewshot_node.dicom.ledger.queries import (
     outcome_values,
     somebody_works,
 )
-from fewshot_node.dicom.ledger.records import FINAL_STATES, ExpiredClaim, SeriesEntry, SeriesState, TaskOutcome
+from fewshot_node.dicom.ledger.records import FINAL_STATES, ExpiredClaim, Parcel, SeriesEntry, SeriesState, TaskOutcome
 from fewshot_node.dicom.ledger.schema import OUTCOMES, SERIES
 from fewshot_node.records import SeriesKey
 
 
-class Ledger(LedgerIntake):
+class Ledger(LedgerDeliveries):
     """States of received series in an SQL database.
 
     Parameters
@@ -127,24 +128,37 @@ class Ledger(LedgerIntake):
         return self._transition(is_held_by(key, worker), again(self._clock()))
 
     def finish(
-        self, key: SeriesKey, worker: str, state: SeriesState, reason: str, outcomes: Sequence[TaskOutcome]
+        self,
+        key: SeriesKey,
+        worker: str,
+        state: SeriesState,
+        reason: str,
+        outcomes: Sequence[TaskOutcome],
+        parcels: Sequence[Parcel] = (),
     ) -> bool:
         """End the work on a revision; False, and nothing noted, when the worker has lost its claim.
+
+        Parameters
+        ----------
+        parcels
+            What is to be delivered of it; `state` is *delivering* with them, and only then.
 
         Raises
         ------
         ValueError
             `state` is not one that work ends in.
         """
-        if state not in FINAL_STATES:
-            raise ValueError(f"work on a series does not end in state {state}")
-        values = {"state": state, "reason": reason, "claimed_by": None, "lease_until": None}
+        if (state is SeriesState.DELIVERING) != bool(parcels) or state not in {*FINAL_STATES, SeriesState.DELIVERING}:
+            raise ValueError(f"work on a series with {len(parcels)} parcels does not end in state {state}")
+        now = self._clock()
+        values = {"state": state, "reason": reason, "claimed_by": None, "lease_until": None, "updated": now}
         with self._write() as connection:
-            if not change(connection, is_held_by(key, worker), {**values, "updated": self._clock()}):
+            if not change(connection, is_held_by(key, worker), values):
                 return False
             connection.execute(delete(OUTCOMES).where(of_key(key, OUTCOMES)))
             if outcomes:
                 connection.execute(insert(OUTCOMES), [outcome_values(key, outcome) for outcome in outcomes])
+            replace_parcels(connection, key, parcels, now)
         return True
 
     def retry(self, series_uid: str) -> SeriesKey | None:
