@@ -130,7 +130,6 @@ class PacsSettings(_Section):
     port: Port = 4242
     calling_ae_title: AETitle = "FEWSHOT"
     timeout_s: Seconds = 30.0
-    attempts: Annotated[int, Field(ge=1)] = 5
     backoff_s: Seconds = 2.0
     commitment: bool = True
     tls: ClientTlsSettings | None = None

@@ -19,8 +19,10 @@ The tree is split by what the caller does next::
     │   ├── ConformanceError        a result object that must not leave
     │   └── InternalError           a fault of this program, stripped of what it quoted
     ├── RetryableError          the same call may succeed later: wait, try again
-    │   ├── PeerUnavailableError    PACS or another DICOM peer does not answer
+    │   ├── PeerUnavailableError    PACS or another peer does not answer
+    │   │   └── PeerTroubleError        it did, and then broke off, or is full or overloaded
     │   ├── DeliveryError           a peer answered but did not take or keep an object
+    │   │   └── UnsupportedError        it does not offer the service or the SOP class at all
     │   ├── OrchestratorError       the Prefect server does not answer
     │   └── LostClaimError          another worker has the series now
     └── RefusedError            this node cannot take more now
@@ -104,8 +106,16 @@ class PeerUnavailableError(RetryableError):
     """A DICOM peer does not answer or rejects the association."""
 
 
+class PeerTroubleError(PeerUnavailableError):
+    """A peer that answers, but broke off this exchange, or is full or overloaded."""
+
+
 class DeliveryError(RetryableError):
     """A peer answered, but an object was not taken or is not there afterwards."""
+
+
+class UnsupportedError(DeliveryError):
+    """A peer that does not offer a service, a SOP class or a transfer syntax."""
 
 
 class OrchestratorError(RetryableError):

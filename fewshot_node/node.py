@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from fewshot_node.config import NodeSettings
 from fewshot_node.dicom.ledger import Ledger
-from fewshot_node.dicom.objects.outbox import Destination
 from fewshot_node.dicom.spool import Spool
 
 
@@ -15,11 +14,6 @@ class Node:
     settings: NodeSettings
     spool: Spool
     ledger: Ledger
-
-    @property
-    def destination(self) -> Destination:
-        """Where results of this node go."""
-        return Destination(self.settings.outbox, self.settings.pacs)
 
 
 def open_node(settings: NodeSettings) -> Node:

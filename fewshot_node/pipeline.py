@@ -1,6 +1,6 @@
 """One series through the whole chain; this module only composes the stages.
 
-``route -> volume -> encode -> localize -> refine -> write -> deliver``
+``route -> volume -> encode -> localize -> refine -> write``; what is written is delivered by `dicom.deliver`.
 
 It runs without Prefect: every stage is handed by name to a `StepRunner`, and the flow brings one that
 shows the stages in Prefect and retries what may be retried.
@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from fewshot_node.dicom.deliver.parcels import result_folder
 from fewshot_node.dicom.ledger.records import SeriesState, TaskOutcome
-from fewshot_node.dicom.objects.outbox import Destination, ResultFiles, write_result_files
+from fewshot_node.dicom.objects.outbox import ResultFiles, write_result_files
 from fewshot_node.dicom.objects.volume import read_volume
-from fewshot_node.dicom.send import deliver
 from fewshot_node.errors import FewshotNodeError, LostClaimError
 from fewshot_node.findings import result_uids, summarise_landmarks, summarise_masks
 from fewshot_node.models import Models
@@ -64,7 +64,7 @@ def produce(
     """
     result = analyse(volume, task, models, outbox, step)
     uids = result_uids(volume, task, models)
-    folder = outbox / str(received.key) / task.definition.name
+    folder = result_folder(outbox, received.key, task.definition.name)
     return step("write", partial(write_result_files, result, volume, received.files, uids, folder))
 
 
@@ -73,10 +73,10 @@ def process_task(
     volume: Volume,
     task: PublishedTask,
     models: Models,
-    destination: Destination,
+    outbox: Path,
     step: StepRunner = run_directly,
 ) -> TaskOutcome:
-    """Run one task on one volume and deliver its objects; a failure is an outcome, not an error.
+    """Run one task on one volume and put its objects into the outbox; a failure is an outcome, not an error.
 
     Raises
     ------
@@ -84,10 +84,9 @@ def process_task(
         Another worker has the series: this one must not go on.
     """
     watch = Stopwatch(step)
-    outcome = TaskOutcome(task.definition.name, task.revision, SeriesState.DELIVERED, seconds=watch.seconds)
+    outcome = TaskOutcome(task.definition.name, task.revision, SeriesState.DELIVERING, seconds=watch.seconds)
     try:
-        files = shielded(partial(produce, received, volume, task, models, destination.outbox, watch))
-        watch("deliver", partial(deliver, files.paths, destination.pacs), retryable=True)
+        files = shielded(partial(produce, received, volume, task, models, outbox, watch))
     except LostClaimError:
         raise
     except FewshotNodeError as error:
@@ -103,7 +102,7 @@ def process_series(
     received: ReceivedSeries,
     tasks: Sequence[LiveTask],
     models: Models,
-    destination: Destination,
+    outbox: Path,
     step: StepRunner = run_directly,
 ) -> tuple[TaskOutcome, ...]:
     """Run every task that matches a series; an empty answer means that no task does.
@@ -120,5 +119,5 @@ def process_series(
     outcomes = [TaskOutcome(task.name, task.revision, SeriesState.FAILED, task.reason) for task in broken]
     if sound:
         volume = watch("volume", partial(read_volume, received.files))
-        outcomes += [process_task(received, volume, task, models, destination, step) for task in sound]
+        outcomes += [process_task(received, volume, task, models, outbox, step) for task in sound]
     return tuple(replace(one, seconds={**watch.seconds, **one.seconds}) for one in outcomes)

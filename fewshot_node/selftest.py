@@ -19,16 +19,16 @@ import httpx
 from fewshot_node.config import NodeSettings, PacsSettings
 from fewshot_node.demo.cases import Lesson, phantom_lessons
 from fewshot_node.demo.teach import teach
-from fewshot_node.dicom.ledger import SeriesState
-from fewshot_node.dicom.objects.outbox import Destination
+from fewshot_node.dicom.deliver.dicom import DicomCarrier
 from fewshot_node.dicom.objects.volume import read_volume
 from fewshot_node.dicom.query import fetch_series, list_series
 from fewshot_node.dicom.send import echo, store
 from fewshot_node.errors import DeliveryError, FewshotNodeError, OrchestratorError, PeerUnavailableError, RefusedError
 from fewshot_node.models import Models, load_models
 from fewshot_node.node import open_node
-from fewshot_node.pipeline import process_task
+from fewshot_node.pipeline import produce
 from fewshot_node.records import ReceivedSeries, SeriesKey
+from fewshot_node.steps import run_directly
 from fewshot_node.supervise import answers
 from fewshot_node.tasks.registry import Registry
 
@@ -150,12 +150,11 @@ def _loop_once(lesson: Lesson, models: Models, pacs: PacsSettings, folder: Path)
     received = ReceivedSeries(SeriesKey(case.series_instance_uid), case.study_instance_uid, "", case.files)
     volume = read_volume(case.files)
     task = registry.published(lesson.task)
-    outcome = process_task(received, volume, task, models, Destination(folder / "outbox", pacs))
-    if outcome.state is not SeriesState.DELIVERED:
-        raise DeliveryError(f"{lesson.task}: {outcome.reason}")
+    results = produce(received, volume, task, models, folder / "outbox", run_directly)
+    DicomCarrier(pacs).carry(results.paths, transaction_uid=None)
     fetched = set()
     for series in list_series(case.study_instance_uid, pacs):
         objects = fetch_series(case.study_instance_uid, series.series_instance_uid, pacs)
         fetched |= {str(dataset.SOPInstanceUID) for dataset in objects}
-    if outcome.report_instance_uid not in fetched:
-        raise DeliveryError(f"the PACS took the report {outcome.report_instance_uid} but does not give it back")
+    if results.report_instance_uid not in fetched:
+        raise DeliveryError(f"the PACS took the report {results.report_instance_uid} but does not give it back")

@@ -1,4 +1,4 @@
-"""One unit of a worker's work: claim a series, run the pipeline, record how it ended.
+"""One unit of a worker's work: claim a series, run the pipeline, record how it ended, try to deliver.
 
 The claim is a lease that is renewed while the work goes on. A worker that dies stops renewing, the
 dispatcher gives the series to another one, and because results are deterministic the second run
@@ -9,11 +9,15 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import TypeVar
 
-from fewshot_node.dicom.ledger import Ledger, SeriesState, TaskOutcome
+from fewshot_node.dicom.deliver.address import destinations_of
+from fewshot_node.dicom.deliver.attempts import Attempts
+from fewshot_node.dicom.deliver.parcels import pack
+from fewshot_node.dicom.ledger import Ledger, Parcel, SeriesState, TaskOutcome, utc_now
 from fewshot_node.errors import FewshotNodeError, LostClaimError, RetryableError
 from fewshot_node.models import Models
 from fewshot_node.node import Node
@@ -35,8 +39,9 @@ def work_on(
     Returns
     -------
     SeriesState or None
-        *delivered*, *no task* or *failed*; *complete* when it was given back to be tried again; None when
-        another worker has it or it has ended already.
+        *delivered*, *no task* or *failed*; *delivering* when a destination has not confirmed the results yet:
+        the courier goes on; *complete* when it was given back to be tried again; None when another worker
+        has it or it has ended already.
     """
     claimant = f"{worker}:{uuid.uuid4().hex[:8]}"
     lease = _Lease(node.ledger, key, claimant, node.settings.worker.lease_s)
@@ -45,41 +50,70 @@ def work_on(
         return None
     with lease:
         try:
-            outcomes = shielded(partial(_process, node, models, key, lease.guard(step)))
+            ending = shielded(partial(_process, node, models, key, lease.guard(step)))
         except (LostClaimError, RetryableError) as error:
             logger.warning("series %s attempt %d is given back: %s", key, attempt, error)
             return SeriesState.COMPLETE if node.ledger.give_back(key, claimant) else None
         except FewshotNodeError as error:
-            return _finish(node.ledger, key, claimant, SeriesState.FAILED, str(error), ())
-        return _finish(node.ledger, key, claimant, *_judge(outcomes), outcomes)
+            ending = _Ending(SeriesState.FAILED, str(error))
+        ended = _finish(node.ledger, key, claimant, ending)
+    return _deliver(node, key, step) if ended is SeriesState.DELIVERING else ended
 
 
-def _process(node: Node, models: Models, key: SeriesKey, step: StepRunner) -> tuple[TaskOutcome, ...]:
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """What the work on a series came to."""
+
+    state: SeriesState
+    reason: str = ""
+    outcomes: tuple[TaskOutcome, ...] = ()
+    parcels: tuple[Parcel, ...] = ()
+
+
+def _process(node: Node, models: Models, key: SeriesKey, step: StepRunner) -> _Ending:
     received = node.ledger.received(key, node.spool)
     live = step("tasks", Registry(node.settings.tasks).live)
-    return process_series(received, live, models, node.destination, step)
+    settings = node.settings
+    outcomes = process_series(received, live, models, settings.outbox, step)
+    parcels = [
+        parcel
+        for name in (one.task_name for one in outcomes if one.state is SeriesState.DELIVERING)
+        for parcel in pack(settings.outbox, key, name, destinations_of(name, received.calling_ae_title, settings))
+    ]
+    return _judge(outcomes, tuple(parcels))
 
 
-def _judge(outcomes: tuple[TaskOutcome, ...]) -> tuple[SeriesState, str]:
-    failures = [f"{outcome.task_name}: {outcome.reason}" for outcome in outcomes if outcome.reason]
-    if failures:
-        return SeriesState.FAILED, "; ".join(failures)
-    return SeriesState.DELIVERED if outcomes else SeriesState.NO_TASK, ""
+def _deliver(node: Node, key: SeriesKey, step: StepRunner) -> SeriesState:
+    """Try each delivery of a series once, where nothing says that it would be in vain; the courier does the rest."""
+    attempts = Attempts(node.ledger, node.settings)
+
+    def deliver() -> SeriesState:
+        for delivery in node.ledger.due_deliveries(utc_now(), key):
+            if not node.ledger.has_trouble(delivery.destination):
+                attempts.make(delivery)
+        entry = node.ledger.entry(key)
+        return SeriesState.DELIVERING if entry is None else entry.state
+
+    try:
+        return step("deliver", partial(shielded, deliver))
+    except FewshotNodeError as error:
+        logger.warning("series %s is left to the courier: %s", key, error)
+        return SeriesState.DELIVERING
 
 
-def _finish(
-    ledger: Ledger,
-    key: SeriesKey,
-    claimant: str,
-    state: SeriesState,
-    reason: str,
-    outcomes: tuple[TaskOutcome, ...],
-) -> SeriesState | None:
-    if not ledger.finish(key, claimant, state, reason, outcomes):
+def _judge(outcomes: tuple[TaskOutcome, ...], parcels: tuple[Parcel, ...]) -> _Ending:
+    failures = "; ".join(f"{outcome.task_name}: {outcome.reason}" for outcome in outcomes if outcome.reason)
+    if parcels:  # the deliveries' ends decide, then with the failures
+        return _Ending(SeriesState.DELIVERING, "", outcomes, parcels)
+    return _Ending(SeriesState.FAILED if failures else SeriesState.NO_TASK, failures, outcomes)
+
+
+def _finish(ledger: Ledger, key: SeriesKey, claimant: str, ending: _Ending) -> SeriesState | None:
+    if not ledger.finish(key, claimant, ending.state, ending.reason, ending.outcomes, ending.parcels):
         logger.warning("series %s passed to another worker before this one ended: nothing is recorded here", key)
         return None
-    logger.info("series %s: %s, %d tasks %s", key, state, len(outcomes), reason)
-    return state
+    logger.info("series %s: %s, %d tasks %s", key, ending.state, len(ending.outcomes), ending.reason)
+    return ending.state
 
 
 class _Lease:

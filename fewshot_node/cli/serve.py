@@ -1,4 +1,4 @@
-"""``serve``, and the processes that it keeps: ``receive dispatch worker operate``."""
+"""``serve``, and the processes that it keeps: ``receive deliver dispatch worker operate``."""
 
 import logging
 import signal
@@ -8,6 +8,7 @@ import threading
 import typer
 
 from fewshot_node.cli.state import CliState, cli_state
+from fewshot_node.dicom.deliver.courier import Courier
 from fewshot_node.intake import running_intake
 from fewshot_node.node import open_node
 from fewshot_node.supervise import ProcessSpec, Supervisor, require_free_port
@@ -20,6 +21,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
     app.command()(serve)
     app.command()(receive)
+    app.command()(deliver)
     app.command()(dispatch)
     app.command()(worker)
     app.command()(operate)
@@ -50,6 +52,14 @@ def receive(context: typer.Context) -> None:
     node = open_node(cli_state(context).settings)
     stop = _stop_on_signals()
     with running_intake(node):
+        stop.wait()
+
+
+def deliver(context: typer.Context) -> None:
+    """Bring results to their destinations, and try again what waits."""
+    node = open_node(cli_state(context).settings)
+    stop = _stop_on_signals()
+    with Courier(node.ledger, node.settings):
         stop.wait()
 
 
@@ -93,7 +103,7 @@ def _processes(state: CliState) -> list[ProcessSpec]:
     ours = [sys.executable, "-m", "fewshot_node"]
     if state.config is not None:
         ours += ["--config", str(state.config.resolve())]
-    specs = [ProcessSpec("receive", [*ours, "receive"])]
+    specs = [ProcessSpec(name, [*ours, name]) for name in ("receive", "deliver")]
     if settings.prefect.start_server:
         host, port = server_address(settings)
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]

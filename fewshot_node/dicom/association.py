@@ -14,7 +14,7 @@ from pynetdicom.presentation import PresentationContext
 from fewshot_node.config import PacsSettings
 from fewshot_node.dicom.client_tls import client_context
 from fewshot_node.dicom.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from fewshot_node.errors import DeliveryError, PeerUnavailableError
+from fewshot_node.errors import DeliveryError, PeerTroubleError, PeerUnavailableError, UnsupportedError
 
 EventHandler = tuple[evt.EventType, Callable[[evt.Event], Any]]
 """One of pynetdicom's events, and what to call when it occurs."""
@@ -58,16 +58,16 @@ def read_matches(
                 message = f"{peer_name(pacs)} answers {service} with status 0x{status:04X}: {remedy}"
                 raise DeliveryError(message)
     except ValueError as error:
-        raise DeliveryError(f"{peer_name(pacs)} does not accept {service}: enable it there") from error
+        raise UnsupportedError(f"{peer_name(pacs)} does not accept {service}: enable it there") from error
     except RuntimeError as error:
-        raise PeerUnavailableError(f"{peer_name(pacs)} ended the association: try again") from error
+        raise PeerTroubleError(f"{peer_name(pacs)} ended the association: try again") from error
 
 
 def read_status(answer: Dataset, pacs: PacsSettings) -> int:
     """Return the status of an answer; an empty one means that the peer went away (PS3.7 C)."""
     if "Status" not in answer:
         message = f"{peer_name(pacs)} gave no answer within {pacs.timeout_s:g} s or aborted: try again"
-        raise PeerUnavailableError(message)
+        raise PeerTroubleError(message)
     return int(answer.Status)
 
 
@@ -90,7 +90,9 @@ def associate(
     Raises
     ------
     PeerUnavailableError
-        Nobody listens, or the peer rejects or aborts the association, or accepts nothing of it.
+        Nobody listens, or the peer rejects or aborts the association.
+    UnsupportedError
+        It accepts nothing of what is proposed.
     ConfigurationError
         A TLS file cannot be used.
     """
@@ -115,7 +117,7 @@ def associate(
         tls_args=None if pacs.tls is None else (client_context(pacs.tls), pacs.host),
     )
     if not association.is_established:
-        raise PeerUnavailableError(_describe_refusal(association, pacs, noted))
+        raise _refusal(association, pacs, noted)
     try:
         yield association
     except KeyboardInterrupt:
@@ -126,15 +128,18 @@ def associate(
             association.release()
 
 
-def _describe_refusal(association: Association, pacs: PacsSettings, noted: Collection[str]) -> str:
+def _refusal(
+    association: Association, pacs: PacsSettings, noted: Collection[str]
+) -> PeerUnavailableError | UnsupportedError:
+    name = peer_name(pacs)
     if "connected" not in noted:
-        return f"{peer_name(pacs)} does not answer: check that it runs, and pacs.host and pacs.port"
+        return PeerUnavailableError(f"{name} does not answer: check that it runs, and pacs.host and pacs.port")
     if association.is_rejected or A_ASSOCIATE_RJ.__name__ in noted:
         titles = "pacs.ae_title and pacs.calling_ae_title"
-        return f"{peer_name(pacs)} rejects the association: check the AE titles on both sides ({titles})"
+        return PeerUnavailableError(f"{name} rejects the association: check the AE titles on both sides ({titles})")
     if association.rejected_contexts:
-        return f"{peer_name(pacs)} supports nothing of what was proposed: enable the service there"
-    return f"{peer_name(pacs)} ends the association at once: check that a DICOM service listens there"
+        return UnsupportedError(f"{name} supports nothing of what was proposed: enable the service there")
+    return PeerUnavailableError(f"{name} ends the association at once: check that a DICOM service listens there")
 
 
 def peer_name(pacs: PacsSettings) -> str:

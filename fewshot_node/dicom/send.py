@@ -1,4 +1,4 @@
-"""Sending results to the PACS and making sure that they are there: C-ECHO and C-STORE (PS3.4 A, B)."""
+"""Sending to a DICOM peer: C-ECHO and C-STORE (PS3.4 A, B)."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -8,14 +8,6 @@ from pydicom.uid import UID
 from pynetdicom import build_context
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    stop_after_attempt,
-    wait_exponential,
-    wait_random,
-)
 
 from fewshot_node.config import PacsSettings
 from fewshot_node.dicom.association import SUCCESS, associate, peer_name, read_status
@@ -28,12 +20,11 @@ from fewshot_node.dicom.query import (
     read_reference,
 )
 from fewshot_node.dicom.services import NATIVE_TRANSFER_SYNTAXES
-from fewshot_node.errors import DeliveryError, PeerUnavailableError, RetryableError
+from fewshot_node.errors import DeliveryError, PeerTroubleError, UnsupportedError
 
 __all__ = [
     "InstanceReference",
     "RemoteSeries",
-    "deliver",
     "echo",
     "fetch_series",
     "list_series",
@@ -46,7 +37,8 @@ logger = logging.getLogger(__name__)
 
 _VERIFICATION = UID("1.2.840.10008.1.1")
 _WARNING_CLASS = 0xB
-_LONGEST_WAIT_S = 60.0
+_OUT_OF_RESOURCES = 0xA7
+"""Statuses A7xx (PS3.4 Table B.2-1)."""
 
 
 def echo(pacs: PacsSettings) -> None:
@@ -73,51 +65,14 @@ def store(paths: Sequence[Path], pacs: PacsSettings) -> None:
     NotDicomError
         A file is no DICOM file.
     PeerUnavailableError
-        The PACS does not answer, or rejects or aborts the association.
+        The PACS does not answer, or rejects the association; PeerTroubleError when it aborts it, or is full.
     DeliveryError
-        It does not accept an object's SOP class or transfer syntax, or refuses the object.
+        It refuses an object; UnsupportedError when it does not accept its SOP class or transfer syntax.
     """
     references = {path: read_reference(path) for path in paths}
     with associate(pacs, _storage_contexts(references.values())) as association:
         for path, reference in references.items():
             _store_one(association, path, reference, pacs)
-
-
-def deliver(paths: Sequence[Path], pacs: PacsSettings) -> None:
-    """Store files and confirm that the PACS lists them; try again while that may help.
-
-    Instances that are there already are not sent again: their UIDs are derived from their content.
-
-    Raises
-    ------
-    NotDicomError
-        A file is no DICOM file.
-    PeerUnavailableError, DeliveryError
-        The last of `pacs.attempts` attempts failed.
-    """
-    retrying = Retrying(
-        retry=retry_if_exception_type(RetryableError),
-        stop=stop_after_attempt(pacs.attempts),
-        wait=wait_exponential(multiplier=pacs.backoff_s, max=_LONGEST_WAIT_S) + wait_random(0, pacs.backoff_s),
-        before_sleep=_log_attempt,
-        reraise=True,
-    )
-    retrying(_deliver_once, {read_reference(path): path for path in paths}, pacs)
-
-
-def _log_attempt(state: RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome is not None else None
-    logger.warning("delivery attempt %d failed: %s", state.attempt_number, error)
-
-
-def _deliver_once(files: dict[InstanceReference, Path], pacs: PacsSettings) -> None:
-    absent = missing_instances(list(files), pacs)
-    if absent:
-        store([path for reference, path in files.items() if reference.sop_instance_uid in absent], pacs)
-    still_absent = missing_instances(list(files), pacs) if absent else ()
-    if still_absent:
-        message = f"{peer_name(pacs)} took instance {still_absent[0]} and does not list it"
-        raise DeliveryError(f"{message} ({len(still_absent)} in all): look at its log")
 
 
 def _storage_contexts(references: Iterable[InstanceReference]) -> list[PresentationContext]:
@@ -139,12 +94,14 @@ def _store_one(association: Association, path: Path, reference: InstanceReferenc
             f"{peer_name(pacs)} does not accept {UID(reference.sop_class_uid).name} in "
             f"{UID(reference.transfer_syntax_uid).name}, instance {uid}: enable it there"
         )
-        raise DeliveryError(message) from error
+        raise UnsupportedError(message) from error
     except RuntimeError as error:
-        raise PeerUnavailableError(f"{peer_name(pacs)} ended the association before {uid}: try again") from error
+        raise PeerTroubleError(f"{peer_name(pacs)} ended the association before {uid}: try again") from error
     status = read_status(answer, pacs)
     if status >> 12 == _WARNING_CLASS:
         logger.warning("%s stored %s with warning 0x%04X", peer_name(pacs), uid, status)
+    elif status >> 8 == _OUT_OF_RESOURCES:
+        raise PeerTroubleError(f"{peer_name(pacs)} has no room for {uid} (0x{status:04X}): free space there")
     elif status != SUCCESS:
         message = f"{peer_name(pacs)} refuses instance {uid} with status 0x{status:04X}: look at its log"
         raise DeliveryError(message)

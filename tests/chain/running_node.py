@@ -22,7 +22,8 @@ WAIT_S = 150.0
 
 QUICK = {
     "receive": {"calling_ae_titles": ["STORESCU", "SCANNER"], "quiet_period_s": 1.0, "min_free_mb": 1},
-    "pacs": {"timeout_s": 5.0, "attempts": 2, "backoff_s": 0.1},
+    "pacs": {"timeout_s": 5.0},
+    "delivery": {"backoff_s": 0.1, "longest_wait_s": 2.0, "lease_s": 3.0, "poll_s": 0.3},
     "prefect": {"poll_s": 0.3, "stalled_after_s": 10.0},
     "worker": {"threads": 1, "lease_s": 3.0},
 }
@@ -109,6 +110,7 @@ def write_settings(path: Path, pacs: PacsSettings, receive_port: int, prefect_po
         "receive": {**QUICK["receive"], "port": receive_port},
         "pacs": {**QUICK["pacs"], "ae_title": pacs.ae_title, "port": pacs.port},
         "prefect": {**QUICK["prefect"], "api_url": f"http://127.0.0.1:{prefect_port}/api"},
+        "delivery": QUICK["delivery"],
         "worker": QUICK["worker"],
     }
     return write_node_settings(path, changes)

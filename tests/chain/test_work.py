@@ -10,9 +10,10 @@ import pydicom
 import pytest
 
 from fewshot_node import pipeline
-from fewshot_node.config import NodeSettings, PacsSettings, ReceiveSettings
+from fewshot_node.config import DeliverySettings, FolderDestination, NodeSettings, PacsSettings, ReceiveSettings
 from fewshot_node.demo.cases import Case, Lesson
-from fewshot_node.dicom.ledger import SeriesState
+from fewshot_node.dicom.deliver.courier import Courier
+from fewshot_node.dicom.ledger import Confirmation, DeliveryState, SeriesState
 from fewshot_node.dicom.receive.receiver import Receiver
 from fewshot_node.dicom.send import store
 from fewshot_node.errors import RetryableError
@@ -22,6 +23,7 @@ from fewshot_node.records import SeriesKey
 from fewshot_node.tasks.registry import Registry
 from fewshot_node.tasks.task import BrokenTask
 from fewshot_node.work import work_on
+from tests.chain.running_node import wait_for
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def node(tmp_path: Path, taught: Path) -> Node:
     settings = NodeSettings(
         home=tmp_path,
         receive=ReceiveSettings(host="127.0.0.1", port=0, min_free_mb=1),
-        pacs=PacsSettings(port=1, attempts=1, timeout_s=2),
+        pacs=PacsSettings(port=1, timeout_s=2),
     )
     (tmp_path / "tasks").symlink_to(taught)
     return open_node(settings)
@@ -57,15 +59,38 @@ def reason_of(node: Node, case: Case) -> str:
 def test_the_pacs_is_away_then_back(node: Node, lessons: tuple[Lesson, Lesson], models: Models, orthanc: Any) -> None:
     case = lessons[1].pushed[1]
     key = receive(node, case.files, case.series_instance_uid)
-    assert work_on(node, models, key, 1, "worker") is SeriesState.FAILED
-    failed = node.ledger.get(case.series_instance_uid)
-    assert failed is not None
-    assert "knee-landmarks" in failed.reason
-    assert "127.0.0.1:1" in failed.reason
+    assert work_on(node, models, key, 1, "worker") is SeriesState.DELIVERING
+    (waiting,) = node.ledger.deliveries(key=key)
+    assert (waiting.task_name, waiting.state, waiting.tries) == ("knee-landmarks", DeliveryState.WAITING, 1)
+    assert "127.0.0.1:1" in waiting.reason
+    folder = node.settings.outbox / str(key) / "knee-landmarks"
+    made = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
 
-    assert node.ledger.retry(case.series_instance_uid) == key
     healed = pointed_at(node, PacsSettings(ae_title=orthanc.aet, port=orthanc.dicom_port))
-    assert work_on(healed, models, key, 2, "worker") is SeriesState.DELIVERED
+    node.ledger.hasten("pacs")
+    with Courier(healed.ledger, healed.settings):
+        wait_for(lambda: node.ledger.counts()[SeriesState.DELIVERED], "the courier")
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == made, "nothing was made anew"
+    (confirmed,) = node.ledger.deliveries(key=key)
+    assert (confirmed.state, confirmed.confirmed_by) == (DeliveryState.CONFIRMED, Confirmation.FIND)
+
+
+def test_results_go_to_every_destination_of_their_task(
+    node: Node, lessons: tuple[Lesson, Lesson], models: Models, orthanc: Any, tmp_path: Path
+) -> None:
+    case = lessons[1].pushed[1]
+    key = receive(node, case.files, case.series_instance_uid)
+    share = tmp_path / "share"
+    share.mkdir()
+    folder = FolderDestination(kind="folder", path=share)
+    delivery = DeliverySettings(tasks={"knee-landmarks": ("pacs", "share")}, destinations={"share": folder})
+    pacs = PacsSettings(ae_title=orthanc.aet, port=orthanc.dicom_port)
+    settings = node.settings.model_copy(update={"pacs": pacs, "delivery": delivery})
+    assert work_on(replace(node, settings=settings), models, key, 1, "worker") is SeriesState.DELIVERED
+    (report,) = (node.settings.outbox / str(key) / "knee-landmarks").iterdir()
+    assert [path.read_bytes() for path in share.iterdir()] == [report.read_bytes()]
+    by = {one.destination: one.confirmed_by for one in node.ledger.deliveries(key=key)}
+    assert by == {"pacs": Confirmation.FIND, "share": Confirmation.READ_BACK}
 
 
 def test_the_same_series_makes_the_same_bytes(

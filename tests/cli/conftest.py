@@ -25,7 +25,7 @@ def home(tmp_path: Path) -> Path:
     config = tmp_path / "node.toml"
     config.write_text(
         'home = "home"\n[receive]\nhost = "127.0.0.1"\nport = 1\n'
-        '[pacs]\nport = 1\ntimeout_s = 2\nattempts = 1\n[prefect]\napi_url = "http://127.0.0.1:1/api"\n'
+        '[pacs]\nport = 1\ntimeout_s = 2\n[prefect]\napi_url = "http://127.0.0.1:1/api"\n'
     )
     return config
 

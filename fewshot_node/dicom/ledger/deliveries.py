@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, select, true, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, true, update
 
 from fewshot_node.dicom.ledger.delivery_rows import (
     awaits,
@@ -40,7 +40,7 @@ class LedgerDeliveries(LedgerIntake):
             conditions.append(DELIVERIES.c.destination == destination)
         return self._deliveries(and_(true(), *conditions), DELIVERIES.c.updated.desc(), limit)
 
-    def due_deliveries(self, now: datetime, key: SeriesKey | None = None, limit: int = 100) -> tuple[Delivery, ...]:
+    def due_deliveries(self, now: datetime, key: SeriesKey | None = None, limit: int = 1000) -> tuple[Delivery, ...]:
         """Return what is to be tried now, what was queued first first."""
         condition = is_due(now) if key is None else and_(is_due(now), of_key(key, DELIVERIES))
         return self._deliveries(condition, DELIVERIES.c.queued, limit)
@@ -101,11 +101,11 @@ class LedgerDeliveries(LedgerIntake):
         with self._write() as connection:
             connection.execute(update(DELIVERIES).where(waits).values(next_try=self._clock(), out_of_reach=False))
 
-    def out_of_reach_until(self, destination: str, now: datetime) -> datetime | None:
-        """Return until when nobody tries a destination that is out of reach; None when it is not."""
-        condition = and_(_waits_for(destination), DELIVERIES.c.out_of_reach, DELIVERIES.c.next_try > now)
+    def has_trouble(self, destination: str) -> bool:
+        """Tell whether something waits for a destination because it failed there."""
+        failed = and_(_waits_for(destination), or_(DELIVERIES.c.tries > 0, DELIVERIES.c.out_of_reach))
         with self._read() as connection:
-            return connection.execute(select(func.min(DELIVERIES.c.next_try)).where(condition)).scalar()
+            return connection.execute(select(DELIVERIES.c.destination).where(failed).limit(1)).first() is not None
 
     def redeliver(self, series_uid: str, destination: str | None = None) -> SeriesKey | None:
         """Send the dead letters of a series' newest revision once more; None when it has none."""

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from pydicom import Dataset, dcmwrite
 
-from fewshot_node.config import PacsSettings
 from fewshot_node.dicom.objects.conformance import check_object
 from fewshot_node.dicom.objects.seg import write_segmentation
 from fewshot_node.dicom.objects.sr import write_report
@@ -18,14 +17,6 @@ from fewshot_node.disk import is_full, whole_folder
 from fewshot_node.errors import ConformanceError, DiskFullError, PermanentError
 from fewshot_node.records import Result, Volume
 from fewshot_node.uids import ResultUids
-
-
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """Where results are written, and the PACS that gets them."""
-
-    outbox: Path
-    pacs: PacsSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from pynetdicom import DEFAULT_TRANSFER_SYNTAXES
 
-from fewshot_node.config import CommitmentSettings, PacsSettings, PullSettings, ReceiveSettings
+from fewshot_node.config import CommitmentSettings, DeliverySettings, PullSettings, ReceiveSettings
 from fewshot_node.dicom.commitment.desk import ActionStatus
 from fewshot_node.dicom.commitment.request import MOST_REFERENCES
 from fewshot_node.dicom.commitment.result import CommitmentEvent, FailureReason
@@ -76,22 +76,29 @@ def _storage_scp() -> tuple[str, ...]:
 
 
 def _storage_scu() -> tuple[str, ...]:
-    pacs = PacsSettings()
+    delivery = DeliverySettings()
     return (
-        "When a series has been processed its results are sent, all over one association, and then asked for by "
-        "C-FIND: "
-        "a result counts as delivered once the archive lists it. What the archive lists already is not sent again.",
+        "When a series has been processed its results go to each of the destinations that `delivery` names for the "
+        "task. A DICOM peer is asked by C-FIND what it lists already; the rest is sent, all over one association.",
         table(
             ("Answer to C-STORE", "Behaviour"),
             [
                 ("0000", "stored"),
                 ("Bxxx", "taken as stored, and logged"),
-                ("any other, none in time, or the class or transfer syntax not accepted", "a failed attempt"),
+                ("A7xx, or none in time", "the peer is full or in trouble: waited out"),
+                ("any other, or the class or transfer syntax not accepted", "a refusal"),
             ],
         ),
-        f"Failed attempts are repeated up to `pacs.attempts` ({pacs.attempts}) times with growing waits that begin at "
-        f"`pacs.backoff_s` ({pacs.backoff_s:g} s); then the series is noted as failed and can be started again "
-        f"by hand.",
+        f"Then storage commitment is asked for where the peer accepts it (N-ACTION), and a result counts as delivered "
+        f"when the N-EVENT-REPORT names it as committed, over the same association or one that the peer opens to the "
+        f"Receiver. Where it is not accepted, or nothing is reported for `delivery.commitment_wait_s` "
+        f"({delivery.commitment_wait_s:g} s), the peer has to list the result (C-FIND); where it does not accept that "
+        f"either, the C-STORE status is all that is known. The ledger says which of these it was.",
+        f"Failed deliveries are tried again with waits that begin at `delivery.backoff_s` ({delivery.backoff_s:g} s) "
+        f"and double up to `delivery.longest_wait_s` ({delivery.longest_wait_s:g} s), until the peer has refused "
+        f"`delivery.attempts` ({delivery.attempts}) times, or has been in trouble for `delivery.give_up_after_h` "
+        f"({delivery.give_up_after_h:g} h). Then the delivery is a dead letter, the series is noted as failed, and the "
+        f"same objects can be sent again by hand.",
     )
 
 

@@ -3,7 +3,7 @@
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000
 from pynetdicom import AE, evt
 
 from fewshot_node.config import PacsSettings
+from fewshot_node.dicom.deliver.carrier import Receipt
+from fewshot_node.dicom.deliver.dicom import DicomCarrier
 from fewshot_node.dicom.objects.seg import read_segmentation, write_segmentation
 from fewshot_node.dicom.objects.sr import read_report, write_report
 from fewshot_node.dicom.send import (
-    deliver,
     echo,
     fetch_series,
     list_series,
@@ -27,7 +28,13 @@ from fewshot_node.dicom.send import (
     read_reference,
     store,
 )
-from fewshot_node.errors import DeliveryError, NotDicomError, PeerUnavailableError
+from fewshot_node.errors import (
+    DeliveryError,
+    NotDicomError,
+    PeerTroubleError,
+    PeerUnavailableError,
+    UnsupportedError,
+)
 
 Write = Callable[..., list[Path]]
 # pynetdicom forgets to close the socket of a connection that was refused
@@ -69,6 +76,10 @@ class Archive:
                 yield 0xFF00, answer
 
 
+def deliver(paths: Sequence[Path], pacs: PacsSettings) -> Receipt:
+    return DicomCarrier(pacs).carry(paths, transaction_uid=None)
+
+
 @contextmanager
 def _serve(archive: Archive, syntaxes: Any = NATIVE, **options: Any) -> Iterator[PacsSettings]:
     entity = AE(ae_title="ARCHIVE")
@@ -81,7 +92,7 @@ def _serve(archive: Archive, syntaxes: Any = NATIVE, **options: Any) -> Iterator
     handlers = [(evt.EVT_C_STORE, archive.on_store), (evt.EVT_C_FIND, archive.on_find)]
     server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
     try:
-        yield PacsSettings(ae_title="ARCHIVE", port=server.server_address[1], timeout_s=5, attempts=3, backoff_s=0.01)
+        yield PacsSettings(ae_title="ARCHIVE", port=server.server_address[1], timeout_s=5, commitment=False)
     finally:
         server.shutdown()
 
@@ -190,7 +201,7 @@ def test_a_warning_counts_as_stored_and_is_logged(
     assert "warning 0xB007" in caplog.text
 
 
-@pytest.mark.parametrize("status", [0xA700, 0xA900, 0xC000, 0x0122])
+@pytest.mark.parametrize("status", [0xA900, 0xC000, 0x0122])
 def test_a_failure_names_instance_and_status(
     write_series: Write, spec: Any, archive: Archive, pacs: PacsSettings, status: int
 ) -> None:
@@ -227,25 +238,6 @@ def test_delivery_sends_only_what_is_absent(
     assert archive.stored == 6
 
 
-def test_delivery_tries_again_after_a_refusal(
-    write_series: Write, spec: Any, archive: Archive, pacs: PacsSettings, caplog: pytest.LogCaptureFixture
-) -> None:
-    archive.statuses = [0x0000, 0xA700]
-    deliver(write_series(spec), pacs)
-    assert len(archive.instances) == 6
-    assert "delivery attempt 1 failed" in caplog.text
-    assert "SECRET" not in caplog.text
-
-
-def test_delivery_gives_up_after_its_attempts(
-    write_series: Write, spec: Any, archive: Archive, pacs: PacsSettings
-) -> None:
-    archive.statuses = [0xA700] * 3
-    with pytest.raises(DeliveryError, match="0xA700"):
-        deliver(write_series(spec), pacs)
-    assert archive.stored == 3
-
-
 def test_stored_but_not_listed_is_no_delivery(
     write_series: Write, spec: Any, archive: Archive, pacs: PacsSettings
 ) -> None:
@@ -254,21 +246,25 @@ def test_stored_but_not_listed_is_no_delivery(
         deliver(write_series(spec), pacs)
 
 
-def test_an_archive_that_lists_late_is_waited_for(
+def test_a_full_archive_is_not_one_that_refuses(
     write_series: Write, spec: Any, archive: Archive, pacs: PacsSettings
 ) -> None:
-    archive.hidden = 2
-    deliver(write_series(spec), pacs)
-    assert archive.stored == 6
+    files = write_series(spec)
+    archive.statuses = [0x0000, 0xA700]
+    with pytest.raises(PeerTroubleError, match=r"no room for .*0xA700"):
+        deliver(files, pacs)
+    archive.statuses = [0xC000]
+    with pytest.raises(DeliveryError, match="0xC000"):
+        deliver(files, pacs)
 
 
 def test_an_archive_without_query_is_named(write_series: Write, spec: Any, archive: Archive) -> None:
     entity = AE(ae_title="ARCHIVE")
     entity.add_supported_context(VERIFICATION)
     server = entity.start_server(("127.0.0.1", 0), block=False)
-    pacs = PacsSettings(ae_title="ARCHIVE", port=server.server_address[1], timeout_s=5, attempts=2, backoff_s=0.01)
+    pacs = PacsSettings(ae_title="ARCHIVE", port=server.server_address[1], timeout_s=5)
     try:
-        with pytest.raises(PeerUnavailableError, match="supports nothing of what was proposed"):
+        with pytest.raises(UnsupportedError, match="supports nothing of what was proposed"):
             deliver(write_series(spec), pacs)
     finally:
         server.shutdown()

@@ -1,0 +1,1 @@
+"""Bringing results to their destinations, each at its own pace, and knowing that they have arrived."""
