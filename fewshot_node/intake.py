@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from fewshot_node.dicom.commitment.desk import CommitmentDesk
+from fewshot_node.dicom.deliver.attempts import Attempts
 from fewshot_node.dicom.monitor.health import intake_checks
 from fewshot_node.dicom.monitor.node_state import NodeState
 from fewshot_node.dicom.monitor.server import MonitorServer
@@ -26,9 +27,10 @@ def running_intake(node: Node) -> Iterator[Receiver]:
     settings = node.settings
     receive = settings.receive
     desk = CommitmentDesk(settings.commitments, node.spool, settings.commitment, receive.ae_title)
+    take_report = Attempts(node.ledger, settings).take_report
     with ExitStack() as running:
         running.enter_context(desk)
-        receiver = running.enter_context(Receiver(receive, node.spool, node.ledger, desk))
+        receiver = running.enter_context(Receiver(receive, node.spool, node.ledger, desk, take_report=take_report))
         running.enter_context(completion_loop(node.ledger, receive, receiver.busy_series))
         running.enter_context(retention_loop(node.spool, node.ledger, settings.retention))
         if receive.ask_pacs_for_count:

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from fewshot_node import __version__
 from fewshot_node.cli import (
     conformance,
+    deliveries,
     demo,
     doctor,
     evaluate,
@@ -69,6 +70,7 @@ app = typer.Typer(
 app.add_typer(tasks.app, name="task", help="Register, change, fit and publish tasks.")
 app.add_typer(templates.app, name="template", help="Add, list and remove annotated examples of a task.")
 app.add_typer(series.app, name="series", help="See what came in and how it ended; start it again.")
+app.add_typer(deliveries.app, name="delivery", help="See where results went; send dead letters once more.")
 app.add_typer(route.app, name="route", help="See which task a series goes to, and why.")
 app.add_typer(pacs.app, name="pacs", help="Talk to the configured PACS.")
 app.add_typer(pretrain.app, name="pretrain", help="Make the embedded models again.")

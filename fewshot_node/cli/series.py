@@ -1,13 +1,15 @@
 """``series``: what came in and how it ended."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 from rich.table import Column, Table
 
+from fewshot_node.cli.deliveries import next_step
 from fewshot_node.cli.printing import plain_console, print_table
 from fewshot_node.cli.state import cli_state
-from fewshot_node.dicom.ledger import Ledger, SeriesEntry, SeriesState
+from fewshot_node.dicom.ledger import Delivery, DeliveryState, Ledger, SeriesEntry, SeriesState
 from fewshot_node.dicom.ledger.records import FINAL_STATES
 from fewshot_node.errors import PermanentError
 from fewshot_node.node import open_node
@@ -64,10 +66,11 @@ def summary(context: typer.Context) -> None:
 @app.command()
 def show(context: typer.Context, series_instance_uid: SeriesUid) -> None:
     """Show one series: its state, its results by task, and its warnings."""
-    entry = open_node(cli_state(context).settings).ledger.get(series_instance_uid)
+    ledger = open_node(cli_state(context).settings).ledger
+    entry = ledger.get(series_instance_uid)
     if entry is None:
         raise _refusal(series_instance_uid, _UNKNOWN)
-    _print_entry(entry)
+    _print_entry(entry, ledger.deliveries(key=entry.key))
 
 
 @app.command()
@@ -90,21 +93,28 @@ def retry(
     state: Annotated[
         SeriesState | None, typer.Option(help='Instead: all that ended so: failed, "no task" or delivered.')
     ] = None,
+    recompute: Annotated[bool, typer.Option(help="Compute it again even if only a delivery has failed.")] = False,
 ) -> None:
-    """Queue a series that has ended once more, or all that ended in one way."""
+    """Start a series that has ended once more, or all that ended in one way.
+
+    Where only deliveries have failed, the same objects are sent again; everything else is computed again.
+    """
     ledger = open_node(cli_state(context).settings).ledger
     if series_instance_uid is not None and state is None:
-        _retry_one(ledger, series_instance_uid)
+        _retry_one(ledger, series_instance_uid, recompute=recompute)
     elif state is not None and series_instance_uid is None:
-        _retry_all(ledger, state)
+        _retry_all(ledger, state, recompute=recompute)
     else:
         raise typer.BadParameter("give either a SERIES_UID or --state")
 
 
-def _retry_one(ledger: Ledger, series_instance_uid: str) -> None:
+def _retry_one(ledger: Ledger, series_instance_uid: str, *, recompute: bool) -> None:
+    entry = ledger.get(series_instance_uid)
+    if entry is not None and not recompute and _sent_again(ledger, entry):
+        typer.echo(f"results of {entry.key} are sent again")
+        return
     key = ledger.retry(series_instance_uid)
     if key is None:
-        entry = ledger.get(series_instance_uid)
         if entry is not None and entry.removed_at is not None:
             message = f"instances of series {series_instance_uid} were removed (retention): send or pull it again"
             raise PermanentError(message)
@@ -112,11 +122,22 @@ def _retry_one(ledger: Ledger, series_instance_uid: str) -> None:
     typer.echo(f"{key} is queued again")
 
 
-def _retry_all(ledger: Ledger, state: SeriesState) -> None:
+def _sent_again(ledger: Ledger, entry: SeriesEntry) -> bool:
+    """Send the dead letters of a series again; False when it failed, or one of its tasks, for another reason."""
+    dead = {one.task_name for one in ledger.deliveries(DeliveryState.DEAD, key=entry.key)}
+    failed = {one.task_name for one in entry.outcomes if one.state is SeriesState.FAILED}
+    only_deliveries = entry.state is SeriesState.FAILED and bool(dead) and failed <= dead
+    return only_deliveries and ledger.redeliver(entry.key.series_instance_uid) is not None
+
+
+def _retry_all(ledger: Ledger, state: SeriesState, *, recompute: bool) -> None:
     if state not in FINAL_STATES:
         raise typer.BadParameter(f"series that are {state} have not ended: wait for them")
     entries = ledger.series(state)
     for entry in entries:
+        if not recompute and _sent_again(ledger, entry):
+            typer.echo(f"results of {entry.key} are sent again")
+            continue
         queued = ledger.retry(entry.key.series_instance_uid) is not None
         typer.echo(f"{entry.key} {'is queued again' if queued else 'was queued meanwhile, or its instances are gone'}")
     if not entries:
@@ -131,7 +152,7 @@ def _refusal(series_instance_uid: str, why: str) -> PermanentError:
     return PermanentError(f"series {series_instance_uid} {why}: see `fewshot-node series list`")
 
 
-def _print_entry(entry: SeriesEntry) -> None:
+def _print_entry(entry: SeriesEntry, deliveries: Sequence[Delivery]) -> None:
     console = plain_console()
     console.print(f"series    {entry.key.series_instance_uid} revision {entry.key.revision}")
     console.print(f"study     {entry.study_instance_uid}")
@@ -145,5 +166,8 @@ def _print_entry(entry: SeriesEntry) -> None:
         console.print(f"          SR  {outcome.report_instance_uid or 'none'}")
         stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in outcome.seconds.items())
         console.print(f"          {stages}")
+        for one in (one for one in deliveries if one.task_name == outcome.task_name):
+            details = ", ".join(filter(None, (next_step(one), one.reason)))
+            console.print(f"          to {one.destination}: {one.state.value}, {one.tries} tries, {details}")
     for warning in entry.warnings:
         console.print(f"warning   {warning.time:%Y-%m-%d %H:%M:%S} {warning.text}")

@@ -10,7 +10,16 @@ import pydicom
 import pytest
 
 from fewshot_node.config import load_settings
-from fewshot_node.dicom.ledger import Ledger, SeriesNote, SeriesState, TaskOutcome
+from fewshot_node.dicom.ledger import (
+    Confirmation,
+    DeliveryState,
+    Ledger,
+    Parcel,
+    SeriesNote,
+    SeriesState,
+    TaskOutcome,
+    TryEnd,
+)
 from fewshot_node.evaluation.phantom_series import write_labels_nifti, write_series
 from fewshot_node.evaluation.phantoms import PhantomSettings, torso_ct
 from tests.cli.conftest import Printed
@@ -138,3 +147,53 @@ def test_an_operator_closes_a_series_early(run: Run, home: Path) -> None:
     assert "1.2.9@1 is complete" in run("series", "close", "1.2.9").out
     refused = run("series", "close", "1.2.9")
     assert (refused.status, "is not being received" in refused.error) == (1, True)
+
+
+@pytest.fixture
+def undelivered(home: Path) -> str:
+    """A series whose results one destination has confirmed and the other refused for good."""
+    ledger = Ledger(load_settings(home).ledger_url)
+    ledger.note_instances([SeriesNote.of_one("1.2.9", "1.2", "CT1", 100, datetime(2026, 1, 2, tzinfo=UTC))])
+    key = ledger.close("1.2.9")
+    assert key is not None
+    assert ledger.claim(key, 1, "worker", 60)
+    outcome = TaskOutcome("liver", 3, SeriesState.DELIVERING, "", "2.25.1", "2.25.2", {})
+    parcels = [Parcel("liver", name, ("2.25.1", "2.25.2")) for name in ("pacs", "share")]
+    assert ledger.finish(key, "worker", SeriesState.DELIVERING, "", [outcome], parcels)
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    ends = {
+        "pacs": TryEnd(DeliveryState.DEAD, now, "refuses 2.25.1", refused=True),
+        "share": TryEnd(DeliveryState.CONFIRMED, now, confirmed_by=Confirmation.READ_BACK),
+    }
+    for one in ledger.deliveries():
+        claimed = ledger.claim_delivery(one, "me", 30, "9.9")
+        assert claimed is not None
+        assert ledger.end_delivery(claimed, "me", ends[one.destination])
+    return "1.2.9"
+
+
+def test_an_operator_sees_where_results_went_and_sends_dead_letters_again(run: Run, undelivered: str) -> None:
+    shown = run("delivery", "list").out
+    assert "refuses 2.25.1" in shown
+    assert "read back" in shown
+    assert "read back" not in run("delivery", "list", "--state", "dead letter").out
+    assert re.search(r"pacs\W+dead letter\W+1\b", run("delivery", "summary").out)
+    shown = run("series", "show", undelivered).out
+    assert "to pacs: dead letter, 1 tries, refuses 2.25.1" in shown
+    assert "to share: confirmed, 1 tries, read back" in shown
+    assert "are sent again" in run("delivery", "retry", "--destination", "pacs").out
+    assert "delivering" in run("series", "list").out
+    refused = run("delivery", "retry", undelivered)
+    assert (refused.status, "no delivery of that kind is a dead letter" in refused.error) == (1, True)
+
+
+@pytest.mark.parametrize("arguments", [["1.2.9"], ["--state", "failed"]])
+def test_a_series_that_only_could_not_be_delivered_is_not_computed_again(
+    run: Run, undelivered: str, arguments: list[str]
+) -> None:
+    assert f"results of {undelivered}@1 are sent again" in run("series", "retry", *arguments).out
+    assert "delivering" in run("series", "list").out
+
+
+def test_unless_that_is_wanted(run: Run, undelivered: str) -> None:
+    assert "queued again" in run("series", "retry", undelivered, "--recompute").out

@@ -31,9 +31,9 @@ def request_commitment(
     Raises
     ------
     UnsupportedError
-        The peer does not offer it, or not to this node.
+        The peer does not offer it, or not to this node: Orthanc aborts where it does not know the caller.
     PeerUnavailableError
-        The peer cannot be reached, or broke off.
+        The peer cannot be reached.
     """
     reports: list[CommitmentReport] = []
     came = threading.Event()
@@ -61,9 +61,10 @@ def _ask(association: Any, references: Sequence[InstanceReference], pacs: PacsSe
     sop = (UID(STORAGE_COMMITMENT), UID(STORAGE_COMMITMENT_INSTANCE))
     try:
         answer, _ = association.send_n_action(information, _REQUEST_STORAGE_COMMITMENT, *sop)
-    except (RuntimeError, ValueError) as error:
-        raise PeerTroubleError(f"{peer_name(pacs)} ended the association: try again") from error
-    status = read_status(answer, pacs)
+        status = read_status(answer, pacs)
+    except (RuntimeError, ValueError, PeerTroubleError) as error:
+        message = f"{peer_name(pacs)} breaks off when it is asked for storage commitment"
+        raise UnsupportedError(f"{message}: let it know this node") from error
     if status != SUCCESS:
         message = f"{peer_name(pacs)} answers the request for storage commitment with status 0x{status:04X}"
         raise UnsupportedError(f"{message}: let it know this node")

@@ -1,5 +1,6 @@
 """Results to a DICOM peer: C-STORE, confirmed by storage commitment where it is offered, else by C-FIND."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from fewshot_node.dicom.ledger import Confirmation
 from fewshot_node.dicom.query import InstanceReference, missing_instances, read_reference
 from fewshot_node.dicom.send import store
 from fewshot_node.errors import DeliveryError, UnsupportedError
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class DicomCarrier:
@@ -26,8 +29,8 @@ class DicomCarrier:
         if transaction_uid is not None and self._peer.commitment:
             try:
                 return self._committed(list(references), transaction_uid)
-            except UnsupportedError:
-                pass  # then it is asked what it has
+            except UnsupportedError as error:
+                _LOGGER.debug("no storage commitment: %s", error)
         return self._found(list(references))
 
     def _store_absent(self, references: Mapping[InstanceReference, Path]) -> None:

@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from io import BytesIO
 from typing import cast
@@ -17,6 +17,7 @@ from pynetdicom.dsutils import decode
 from fewshot_node.config import ReceiveSettings
 from fewshot_node.dicom.commitment.desk import CommitmentDesk
 from fewshot_node.dicom.commitment.request import MOST_REFERENCES
+from fewshot_node.dicom.deliver.report import CommitmentReport, read_report
 from fewshot_node.dicom.ledger import Ledger
 from fewshot_node.dicom.monitor.metrics import IntakeMetrics
 from fewshot_node.dicom.receive.notes import IntakeNotes
@@ -39,6 +40,7 @@ from fewshot_node.dicom.upper_layer.listener import Listener
 from fewshot_node.dicom.upper_layer.message import HeldDataSet, IncomingMessage, Sink
 from fewshot_node.dicom.upper_layer.stream import PeerStream
 from fewshot_node.dicom.upper_layer.tls import server_context
+from fewshot_node.errors import FewshotNodeError
 
 _LOGGER = logging.getLogger(__name__)
 _MEGABYTE = 2**20
@@ -56,7 +58,10 @@ class Receiver(Running):
     Parameters
     ----------
     desk
-        Takes storage commitment requests; without one the service is not offered.
+        Takes storage commitment requests.
+    take_report
+        Takes the results of storage commitments that this node asked for; False when nobody waits for one.
+        Without this and a desk storage commitment is not offered.
     """
 
     def __init__(
@@ -66,17 +71,19 @@ class Receiver(Running):
         ledger: Ledger,
         desk: CommitmentDesk | None = None,
         metrics: IntakeMetrics | None = None,
+        take_report: Callable[[CommitmentReport], bool] | None = None,
     ) -> None:
         self.metrics = metrics or IntakeMetrics()
         self._settings = settings
         self._spool = spool
         self._ledger = ledger
         self._desk = desk
+        self._take_report = take_report
         self.notes = IntakeNotes(ledger)
         self._store = StoreService(settings, spool, self.notes)
         self._open = OpenAssociations(settings.max_associations, settings.max_associations_per_peer)
         services = dict(offered(settings.extra_sop_classes))
-        if desk is None:
+        if desk is None and take_report is None:
             del services[STORAGE_COMMITMENT]
         self._offered = services
         self._limits = AssociationLimits(settings.request_timeout_s, settings.network_timeout_s, settings.max_pdu_bytes)
@@ -163,6 +170,8 @@ class Receiver(Running):
             return StoreStatus.SUCCESS, ""
         if field == CommandField.N_ACTION and abstract_syntax == STORAGE_COMMITMENT:
             return self._commit(association, message)
+        if field == CommandField.N_EVENT_REPORT and abstract_syntax == STORAGE_COMMITMENT:
+            return self._hear_report(association, message)
         return _UNRECOGNIZED_OPERATION, "the presentation context has no such operation"
 
     def _judge(self, association: Association) -> Rejection | None:
@@ -206,6 +215,25 @@ class Receiver(Running):
             comment = f"request cannot be decoded ({type(error).__name__})"
             _LOGGER.warning("storage commitment for %s not taken: %s", association.calling_ae_title, comment)
             return _PROCESSING_FAILURE, comment
+
+    def _hear_report(self, association: Association, message: IncomingMessage) -> tuple[int, str]:
+        """Take an N-EVENT-REPORT (PS3.4 J.3.3); one that nobody waits for is taken too, or it would come for ever."""
+        peer = association.calling_ae_title
+        if self._take_report is None:
+            return _PROCESSING_FAILURE, "storage commitment is not asked for"
+        try:
+            information = _decode(cast("HeldDataSet | None", message.sink), message.context.transfer_syntax)
+            report = read_report(message.command.event_type_id, information)
+            if not self._take_report(report):
+                _LOGGER.info("storage commitment %s of %s: not awaited any more", report.transaction_uid, peer)
+        except FewshotNodeError as error:
+            _LOGGER.warning("storage commitment report of %s not taken: %s", peer, error)
+            return _PROCESSING_FAILURE, "report not taken"
+        except Exception as error:  # noqa: BLE001  the peer needs a status, whatever the bytes do to the decoder
+            comment = f"report cannot be decoded ({type(error).__name__})"
+            _LOGGER.warning("storage commitment report of %s not taken: %s", peer, comment)
+            return _PROCESSING_FAILURE, comment
+        return StoreStatus.SUCCESS, ""
 
     def _take(self, connection: socket.socket, address: str) -> None:
         """Serve a connection in a thread of its own, if it may connect at all."""

@@ -163,7 +163,7 @@ def _proposed() -> str:
     rows = [(uid_name(str(uid)), default, "SCU") for uid in own]
     rows += [(uid_name(uid), native, "SCU") for uid in (SEGMENTATION, COMPREHENSIVE_3D_SR)]
     rows += [
-        (uid_name(STORAGE_COMMITMENT), native, "SCP, to tell a result"),
+        (uid_name(STORAGE_COMMITMENT), native, "SCU, to ask for it; SCP, to tell a result"),
         ("the storage SOP classes that a C-GET is for", "; ".join(uid_name(uid) for uid in RETRIEVED_SYNTAXES), "SCP"),
     ]
     return table(("SOP class", "Transfer syntaxes", "Role"), rows)

@@ -68,6 +68,11 @@ class Command:
         return self._number(_ACTION_TYPE_ID)
 
     @property
+    def event_type_id(self) -> int:
+        """Event Type ID of an N-EVENT-REPORT request."""
+        return self._number(_EVENT_TYPE_ID)
+
+    @property
     def sop_class_uid(self) -> str:
         """Affected or Requested SOP Class UID as it came, without padding; it may be no UID at all."""
         return self._uid(_SOP_CLASS_UID, _REQUESTED_SOP_CLASS_UID)

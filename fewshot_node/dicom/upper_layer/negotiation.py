@@ -1,21 +1,22 @@
 """What a peer asks for in an A-ASSOCIATE-RQ, and what it gets (PS3.8 7.1, 9.3.2, 9.3.3)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydicom.uid import UID
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
-from pynetdicom.pdu_items import PresentationContextItemRQ
+from pynetdicom.pdu_items import PresentationContextItemRQ, SCP_SCU_RoleSelectionSubItem
 from pynetdicom.pdu_primitives import (
     A_ASSOCIATE,
     ImplementationClassUIDNotification,
     ImplementationVersionNameNotification,
     MaximumLengthNotification,
+    SCP_SCU_RoleSelectionNegotiation,
 )
 from pynetdicom.presentation import PresentationContext
 
 from fewshot_node.dicom.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from fewshot_node.dicom.services import IMPLICIT_VR_LITTLE_ENDIAN
+from fewshot_node.dicom.services import IMPLICIT_VR_LITTLE_ENDIAN, STORAGE_COMMITMENT
 from fewshot_node.dicom.upper_layer.pdu import PduType
 from fewshot_node.errors import ProtocolError
 
@@ -43,7 +44,15 @@ class AcceptedContext:
 
 @dataclass(frozen=True, slots=True)
 class AssociationRequest:
-    """What an A-ASSOCIATE-RQ says; `max_pdu_bytes` is what the peer takes, 0 for no limit."""
+    """What an A-ASSOCIATE-RQ says.
+
+    Attributes
+    ----------
+    max_pdu_bytes
+        What the peer takes, 0 for no limit.
+    roles
+        SOP Class UID -> whether the peer proposes to be its SCU, and its SCP (PS3.7 D.3.3.4).
+    """
 
     calling_ae_title: str
     called_ae_title: str
@@ -51,6 +60,7 @@ class AssociationRequest:
     application_context: str
     contexts: tuple[ProposedContext, ...]
     max_pdu_bytes: int
+    roles: Mapping[str, tuple[bool, bool]] = field(default_factory=dict)
 
 
 def decode_request(body: bytes) -> AssociationRequest:
@@ -73,6 +83,7 @@ def decode_request(body: bytes) -> AssociationRequest:
             application_context=str(pdu.application_context_name),
             contexts=tuple(_proposed(item) for item in pdu.presentation_context),
             max_pdu_bytes=0 if user_information is None else user_information.maximum_length or 0,
+            roles={} if user_information is None else _roles(user_information.role_selection),
         )
     except ProtocolError:
         raise
@@ -86,6 +97,10 @@ def _ae_title(text: str) -> str:
     if not (title and title.isascii() and title.isprintable()):
         raise ProtocolError("association request holds an AE title that is none")
     return title
+
+
+def _roles(proposed: Mapping[UID, SCP_SCU_RoleSelectionSubItem]) -> dict[str, tuple[bool, bool]]:
+    return {str(uid): (bool(item.scu_role), bool(item.scp_role)) for uid, item in proposed.items()}
 
 
 def _proposed(item: PresentationContextItemRQ) -> ProposedContext:
@@ -126,12 +141,27 @@ def encode_acceptance(
     primitive.calling_ae_title = request.calling_ae_title
     primitive.called_ae_title = request.called_ae_title
     primitive.result, primitive.result_source = 0, 1
-    primitive.user_information = [length, class_uid, version_name]
+    primitive.user_information = [length, class_uid, version_name, *_accepted_roles(request, offered)]
     primitive.presentation_context_definition_results_list = [
         _result(context, accepted.get(context.context_id), offered) for context in request.contexts
     ]
     encoded: bytes = A_ASSOCIATE_AC(primitive).encode()
     return encoded
+
+
+def _accepted_roles(
+    request: AssociationRequest, offered: Mapping[str, tuple[str, ...]]
+) -> list[SCP_SCU_RoleSelectionNegotiation]:
+    """Accept the roles that a peer proposes for storage commitment: as its SCP it reports what we asked for.
+
+    Of other SOP classes the peer stays the SCU, which is what no answer means (PS3.7 D.3.3.4.1).
+    """
+    if STORAGE_COMMITMENT not in offered or not any(request.roles.get(STORAGE_COMMITMENT, ())):
+        return []
+    item = SCP_SCU_RoleSelectionNegotiation()
+    item.sop_class_uid = UID(STORAGE_COMMITMENT)
+    item.scu_role, item.scp_role = request.roles[STORAGE_COMMITMENT]
+    return [item]
 
 
 def _result(
