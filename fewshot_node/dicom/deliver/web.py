@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -66,25 +65,27 @@ class WebCarrier:
         return Receipt(Confirmation.QIDO)
 
     def _missing(self, references: Sequence[InstanceReference]) -> set[str]:
-        by_series: dict[tuple[str, str], set[str]] = defaultdict(set)
-        for one in references:
-            by_series[one.study_instance_uid, one.series_instance_uid].add(one.sop_instance_uid)
-        missing: set[str] = set()
-        for (study_uid, series_uid), wanted in by_series.items():
-            missing |= wanted - self._listed(study_uid, series_uid)
-        return missing
+        return {one.sop_instance_uid for one in references if not self._lists(one)}
 
-    def _listed(self, study_uid: str, series_uid: str) -> set[str]:
+    def _lists(self, reference: InstanceReference) -> bool:
+        """Ask for one instance: a list may come in pages, and a server that pages wrongly never ends it."""
+        uid = reference.sop_instance_uid
+
         def search() -> list[dict[str, Any]]:
             try:
-                return self._client.search_for_instances(study_uid, series_uid, get_remaining=True)
+                return self._client.search_for_instances(
+                    reference.study_instance_uid,
+                    reference.series_instance_uid,
+                    search_filters={"SOPInstanceUID": uid},
+                )
             except requests.HTTPError as error:
                 if _status(error) == requests.codes.not_found:
                     return []  # some servers answer so of a study that they do not have
                 raise
 
-        found = self._ask("QIDO-RS", search)
-        return {str(uid) for one in found for uid in one.get(_SOP_INSTANCE_UID, {}).get("Value", ())}
+        return self._ask(
+            "QIDO-RS", lambda: any(uid in one.get(_SOP_INSTANCE_UID, {}).get("Value", ()) for one in search())
+        )
 
     def _ask(self, service: str, request: Callable[[], T]) -> T:
         """Make a request; what the library raises may quote what it sent, so only its kind is told."""
