@@ -31,19 +31,24 @@ FAULTS: dict[str, Callable[[int], Fault]] = {
     "slow (20 ms a packet)": lambda _number: Fault(delay_s=0.02),
     "cut while it sends": _cut_request(1),
     "cut while it answers": _cut_answer(2),
+    "cut once it has stored": lambda number: Fault(cut_once_stored=number < 12),
     "everything said twice": lambda _number: Fault(twice=True),
 }
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What became of deliveries; `stored_again` counts C-STORE requests beyond one an object."""
+    """What became of deliveries.
+
+    `sent_again` counts C-STORE requests beyond one an object; `repeated` those that the proxy itself repeated.
+    """
 
     deliveries: int
     confirmed: int
     dead: int
     retries: int
-    stored_again: int
+    sent_again: int
+    repeated: int
     duplicates: int
     losses: int
 
@@ -65,18 +70,21 @@ def await_end(ledger: Ledger, seconds: float) -> None:
         time.sleep(0.02)
 
 
-def tally(ledger: Ledger, orthanc: Any, sent: list[str]) -> Tally:
+def tally(ledger: Ledger, orthanc: Any, proxy: Proxy) -> Tally:
     """Compare what the ledger says with what Orthanc has."""
     deliveries = ledger.deliveries()
     confirmed = [one for one in deliveries if one.state is DeliveryState.CONFIRMED]
     uids = [uid for one in deliveries for uid in one.instances]
+    sent = proxy.sent()
+    assert set(sent) >= {uid for one in confirmed for uid in one.instances}, "the proxy sees what is sent"
     held = {uid: _count(orthanc, uid) for uid in uids}
     return Tally(
         deliveries=len(deliveries),
         confirmed=len(confirmed),
         dead=sum(one.state is DeliveryState.DEAD for one in deliveries),
         retries=sum(one.tries - 1 for one in deliveries),
-        stored_again=len(sent) - len(set(sent)),
+        sent_again=len(sent) - len(set(sent)),
+        repeated=len(proxy.stored_twice()),
         duplicates=sum(max(0, count - 1) for count in held.values()),
         losses=sum(held[uid] == 0 for one in confirmed for uid in one.instances),
     )
@@ -96,4 +104,4 @@ def through(fault: str, office: Any, orthanc: Any, series: int, root: str) -> Ta
         for number in range(series):
             office.post(f"{root}.{number}")
         run_courier(office)
-        return tally(office.ledger, orthanc, proxy.sent())
+    return tally(office.ledger, orthanc, proxy)

@@ -10,6 +10,11 @@ from dataclasses import dataclass, field
 from typing import Self
 
 _CHUNK = 4096
+_P_DATA = 0x04
+_STORE_SUCCESS = re.compile(
+    rb"\x00\x00\x00\x01\x02\x00\x00\x00\x01\x80.*\x00\x00\x00\x09\x02\x00\x00\x00\x00\x00", re.DOTALL
+)
+"""Command Field C-STORE-RSP and Status 0000."""
 _STORE_REQUEST = re.compile(rb"\x00\x00\x00\x10.\x00\x00\x00([0-9.]+)", re.DOTALL)
 """Affected SOP Instance UID (0000,1000) of a command set: the node sends it in C-STORE requests only."""
 
@@ -18,13 +23,15 @@ _STORE_REQUEST = re.compile(rb"\x00\x00\x00\x10.\x00\x00\x00([0-9.]+)", re.DOTAL
 class Fault:
     """What happens to one connection.
 
-    `cut_request` and `cut_answer` are the bytes after which it is cut, by direction; `twice` repeats what the
-    node said to the PACS over another connection.
+    `cut_request` and `cut_answer` are the bytes after which it is cut, by direction; `cut_once_stored` cuts it when
+    the PACS answers a C-STORE, so that the node never hears of it; `twice` repeats what the node said to the
+    PACS over another connection.
     """
 
     delay_s: float = 0.0
     cut_request: int | None = None
     cut_answer: int | None = None
+    cut_once_stored: bool = False
     twice: bool = False
 
 
@@ -40,6 +47,7 @@ class Proxy:
     connections: int = 0
     cuts: int = 0
     said: list[bytearray] = field(default_factory=list)
+    repeated: list[bytearray] = field(default_factory=list)
     port: int = 0
     is_open: bool = True
     _listener: socket.socket | None = None
@@ -61,7 +69,11 @@ class Proxy:
 
     def sent(self) -> list[str]:
         """SOP Instance UIDs of the C-STORE requests that reached the PACS, at least their commands."""
-        return [uid.decode() for said in self.said for uid in _STORE_REQUEST.findall(bytes(said))]
+        return [uid for said in self.said for uid in _stored_by(said)]
+
+    def stored_twice(self) -> list[str]:
+        """SOP Instance UIDs of the C-STORE requests that the proxy repeated, if the PACS answered them."""
+        return [uid for said in self.repeated for uid in _stored_by(said)]
 
     def _begin(self, target: Callable[..., None], *arguments: object) -> threading.Thread:
         thread = threading.Thread(target=target, args=arguments, daemon=True)
@@ -88,40 +100,68 @@ class Proxy:
         self.said.append(said)
         near.settimeout(20)
         with near, socket.create_connection(("127.0.0.1", self.target), 20) as far:
-            back = self._begin(self._pump, far, near, fault.delay_s, fault.cut_answer, None)
-            self._pump(near, far, fault.delay_s, fault.cut_request, said)
+            back = self._begin(self._hear, far, near, fault, said)
+            self._speak(near, far, fault, said)
             back.join(20)
         if fault.twice:
             self._repeat(bytes(said))
 
+    def _speak(self, near: socket.socket, far: socket.socket, fault: Fault, said: bytearray) -> None:
+        """Relay what the node says."""
+
+        def cut(data: bytes) -> int | None:
+            limit = fault.cut_request
+            return None if limit is None or len(said) + len(data) < limit else limit - len(said)
+
+        self._pump(near, far, fault.delay_s, cut, said)
+
+    def _hear(self, far: socket.socket, near: socket.socket, fault: Fault, said: bytearray) -> None:
+        """Relay what the PACS says."""
+        heard = bytearray()
+
+        def cut(data: bytes) -> int | None:
+            if fault.cut_once_stored and data[0] == _P_DATA and _stored_by(said):
+                return 0
+            limit = fault.cut_answer
+            return None if limit is None or len(heard) + len(data) < limit else limit - len(heard)
+
+        self._pump(far, near, fault.delay_s, cut, heard)
+
     def _pump(
-        self, source: socket.socket, sink: socket.socket, delay_s: float, cut: int | None, said: bytearray | None
+        self,
+        source: socket.socket,
+        sink: socket.socket,
+        delay_s: float,
+        cut: Callable[[bytes], int | None],
+        relayed: bytearray,
     ) -> None:
-        relayed = 0
         with suppress(OSError):
             while data := source.recv(_CHUNK):
                 time.sleep(delay_s)
-                if cut is not None and relayed + len(data) >= cut:
+                kept = cut(data)
+                relayed.extend(data[:kept])
+                sink.sendall(data[:kept])
+                if kept is not None:
                     self.cuts += 1
-                    if said is not None:
-                        said.extend(data[: cut - relayed])
-                    sink.sendall(data[: cut - relayed])
                     break
-                sink.sendall(data)
-                relayed += len(data)
-                if said is not None:
-                    said.extend(data)
         for one in (source, sink):
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
 
     def _repeat(self, said: bytes) -> None:
         """Say everything once more to the PACS, as something on the way might."""
+        heard = bytearray()
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.target), 20) as far:
             far.settimeout(5)
             far.sendall(said)
-            while far.recv(_CHUNK):
-                pass
+            while data := far.recv(_CHUNK):
+                heard.extend(data)
+        if _STORE_SUCCESS.search(bytes(heard)):
+            self.repeated.append(bytearray(said))
+
+
+def _stored_by(said: bytearray) -> list[str]:
+    return [uid.decode() for uid in _STORE_REQUEST.findall(bytes(said))]
 
 
 @contextmanager
