@@ -52,13 +52,7 @@ def require_tool() -> Callable[[str], str]:
 def free_port() -> Callable[[], int]:
     """Give a TCP port that was free a moment ago, for peers that cannot listen on port 0."""
 
-    def find() -> int:
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            port: int = listener.getsockname()[1]
-        return port
-
-    return find
+    return unused_port
 
 
 @pytest.fixture(scope="session")
@@ -81,14 +75,14 @@ def orthanc(
     folder = tmp_path_factory.mktemp("orthanc")
     for _ in range(3):  # somebody may take a free port before Orthanc does
         server = OrthancServer(free_port(), free_port(), "ORTHANC", folder)
-        process = _start_orthanc(binary, server)
-        if _answers(server, process):
+        process = start_orthanc(binary, server)
+        if orthanc_answers(server, process):
             break
-        _end(process)
+        end_process(process)
     else:
         pytest.fail("Orthanc did not start:\n" + (folder / "orthanc.log").read_text(errors="replace")[-2000:])
     yield server
-    _end(process)
+    end_process(process)
 
 
 @pytest.fixture(scope="session")
@@ -124,7 +118,15 @@ def sam_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _start_orthanc(binary: str, server: OrthancServer) -> subprocess.Popen[bytes]:
+def unused_port() -> int:
+    """A TCP port that was free a moment ago."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def start_orthanc(binary: str, server: OrthancServer) -> subprocess.Popen[bytes]:
     pacs = PacsSettings(ae_title=server.aet, port=server.dicom_port)
     configuration = orthanc_document(server.folder, pacs, server.http_port) | {"Name": "test", "StableAge": 1}
     path = server.folder / "orthanc.json"
@@ -133,7 +135,7 @@ def _start_orthanc(binary: str, server: OrthancServer) -> subprocess.Popen[bytes
         return subprocess.Popen([binary, str(path)], stdout=log, stderr=subprocess.STDOUT, cwd=server.folder)
 
 
-def _answers(server: OrthancServer, process: subprocess.Popen[bytes]) -> bool:
+def orthanc_answers(server: OrthancServer, process: subprocess.Popen[bytes]) -> bool:
     for _ in range(int(ORTHANC_START_S / 0.1)):
         try:
             with urllib.request.urlopen(f"{server.url}/system", timeout=2):
@@ -148,7 +150,7 @@ def _answers(server: OrthancServer, process: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end_process(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
         process.wait(timeout=10)

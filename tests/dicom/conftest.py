@@ -31,7 +31,7 @@ SERIES_UID = "1.2.826.0.1.3680043.8.498.2"
 DEADLINE_S = 20.0
 
 
-def _instance(number: int = 1, series_uid: str = SERIES_UID, pixel_bytes: int = 32, **changes: Any) -> Dataset:
+def small_instance(number: int = 1, series_uid: str = SERIES_UID, pixel_bytes: int = 32, **changes: Any) -> Dataset:
     dataset = Dataset()
     dataset.SOPClassUID = CTImageStorage
     dataset.SOPInstanceUID = f"{series_uid}.{number}"
@@ -195,7 +195,7 @@ def eventually() -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def make_instance() -> Callable[..., Dataset]:
-    return _instance
+    return small_instance
 
 
 @pytest.fixture(scope="session")

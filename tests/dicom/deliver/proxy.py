@@ -152,7 +152,7 @@ class Proxy:
         """Say everything once more to the PACS, as something on the way might."""
         heard = bytearray()
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.target), 20) as far:
-            far.settimeout(5)
+            far.settimeout(0.5)  # it may wait for what was not said; its threads are few
             far.sendall(said)
             while data := far.recv(_CHUNK):
                 heard.extend(data)
