@@ -14,16 +14,16 @@ T = TypeVar("T")
 
 
 class StepRunner(Protocol):
-    """Runs one named stage; a `retryable` one may be run again after a RetryableError."""
+    """Runs one named stage."""
 
-    def __call__(self, name: str, stage: Callable[[], T], *, retryable: bool = False) -> T:
+    def __call__(self, name: str, stage: Callable[[], T]) -> T:
         """Run `stage` and return what it returns."""
         ...
 
 
-def run_directly(name: str, stage: Callable[[], T], *, retryable: bool = False) -> T:
+def run_directly(name: str, stage: Callable[[], T]) -> T:
     """Run a stage with nobody watching."""
-    del name, retryable
+    del name
     return stage()
 
 
@@ -37,11 +37,11 @@ class Stopwatch:
         self._runner = runner
         self.seconds: dict[str, float] = {}
 
-    def __call__(self, name: str, stage: Callable[[], T], *, retryable: bool = False) -> T:
+    def __call__(self, name: str, stage: Callable[[], T]) -> T:
         """Run `stage` through the inner runner and add its seconds."""
         started = time.monotonic()
         try:
-            return self._runner(name, stage, retryable=retryable)
+            return self._runner(name, stage)
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
 

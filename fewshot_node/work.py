@@ -138,10 +138,10 @@ class _Lease:
     def guard(self, step: StepRunner) -> StepRunner:
         """Return a runner that begins no stage once the claim is lost, and lets no foreign error out."""
 
-        def run(name: str, stage: Callable[[], T], *, retryable: bool = False) -> T:
+        def run(name: str, stage: Callable[[], T]) -> T:
             if self._lost.is_set():
                 raise LostClaimError(f"series {self._key} was given to another worker before stage {name}")
-            return step(name, partial(shielded, stage), retryable=retryable)
+            return step(name, partial(shielded, stage))
 
         return run
 

@@ -9,14 +9,10 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from fewshot_node.dicom.ledger.records import SeriesState
-from fewshot_node.errors import RetryableError
 from fewshot_node.records import SeriesKey
 from flows.context import this_node, worker_name
 
 T = TypeVar("T")
-
-RETRY_DELAYS_S = [5.0, 20.0, 60.0]
-"""Waits before a retryable stage is run again, on top of the sender's own quick retries."""
 
 
 def series_tag(series: str) -> str:
@@ -24,26 +20,13 @@ def series_tag(series: str) -> str:
     return f"series:{series}"
 
 
-async def _may_succeed_later(_task: Any, _run: Any, state: State[Any]) -> bool:
-    error = await state.aresult(raise_on_failure=False)
-    return isinstance(error, RetryableError)
+def prefect_step(name: str, stage: Callable[[], T]) -> T:
+    """Run a stage as a Prefect task: named and timed.
 
-
-def prefect_step(name: str, stage: Callable[[], T], *, retryable: bool = False) -> T:
-    """Run a stage as a Prefect task: named, timed, and retried when it may succeed later.
-
-    The stage is a closure without parameters, so no array and no identifier reaches Prefect.
+    The stage is a closure without parameters, so no array and no identifier reaches Prefect. Nothing is
+    retried here: what waits for a destination is the courier's, which goes on without Prefect.
     """
-    delays_s = RETRY_DELAYS_S if retryable else []
-    runnable = Task(
-        stage,
-        name=name,
-        cache_policy=NO_CACHE,
-        persist_result=False,
-        retries=len(delays_s),
-        retry_delay_seconds=delays_s,
-        retry_condition_fn=_may_succeed_later,
-    )
+    runnable = Task(stage, name=name, cache_policy=NO_CACHE, persist_result=False)
     return runnable()
 
 

@@ -6,22 +6,22 @@ from fewshot_node.steps import Stopwatch, run_directly
 
 
 def test_a_stage_gives_its_value() -> None:
-    assert run_directly("name", lambda: 5, retryable=True) == 5
+    assert run_directly("name", lambda: 5) == 5
 
 
 def test_the_watch_passes_name_and_retryability_on_and_adds_up() -> None:
     seen = []
 
-    def runner(name, stage, *, retryable=False):
-        seen.append((name, retryable))
+    def runner(name, stage):
+        seen.append(name)
         return stage()
 
     watch = Stopwatch(runner)
     assert watch("encode", lambda: "features") == "features"
     first = watch.seconds["encode"]
     watch("encode", lambda: None)
-    watch("deliver", lambda: None, retryable=True)
-    assert seen == [("encode", False), ("encode", False), ("deliver", True)]
+    watch("deliver", lambda: None)
+    assert seen == ["encode", "encode", "deliver"]
     assert watch.seconds["encode"] >= first
     assert set(watch.seconds) == {"encode", "deliver"}
 

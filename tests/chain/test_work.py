@@ -162,7 +162,7 @@ def test_a_fault_of_ours_is_an_end_too_and_quotes_nothing(
     def fault(*_: object) -> None:
         raise KeyError(secret)
 
-    def watching(name, stage, *, retryable=False):
+    def watching(name, stage):
         try:
             return stage()
         except BaseException as error:
@@ -213,7 +213,7 @@ def test_a_worker_that_lost_its_claim_stops_and_records_nothing(
     quick = replace(node, settings=node.settings.model_copy(update={"worker": short}))
     begun: list[str] = []
 
-    def stolen_after_route(name, stage, *, retryable=False):
+    def stolen_after_route(name, stage):
         begun.append(name)
         value = stage()
         if name == "route":

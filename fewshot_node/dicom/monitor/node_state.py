@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
 from typing import TypeVar
@@ -9,7 +10,7 @@ from typing import TypeVar
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from fewshot_node.dicom.ledger import Ledger, SeriesState, utc_now
+from fewshot_node.dicom.ledger import DeliveryState, Ledger, SeriesState, utc_now
 from fewshot_node.dicom.monitor.metrics import NAMESPACE
 from fewshot_node.dicom.monitor.probe import Probe
 from fewshot_node.dicom.spool import Spool
@@ -20,7 +21,7 @@ Found = TypeVar("Found")
 
 
 class NodeState(Collector):
-    """Room in the spool, series by state, the oldest open series and what the ledger is still owed.
+    """Room in the spool, series and deliveries by state, the oldest open series and what the ledger is still owed.
 
     What cannot be found out is left out of the scrape; ``fewshot_node_ledger_up`` is 0 when it is the ledger.
 
@@ -32,7 +33,7 @@ class NodeState(Collector):
 
     def __init__(self, spool: Spool, ledger: Ledger, unflushed: Callable[[], Collection[str]]) -> None:
         self._disk = Probe(lambda: shutil.disk_usage(spool.root))
-        self._ledger = Probe(lambda: (ledger.counts(), ledger.oldest_open()))
+        self._ledger = Probe(lambda: (ledger.counts(), ledger.oldest_open(), ledger.delivery_counts()))
         self._unflushed = Probe(lambda: len(unflushed()))
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
@@ -46,7 +47,8 @@ class NodeState(Collector):
         found = _find(self._ledger, "ledger")
         yield _gauge("ledger_up", "Whether the ledger answers.", float(found is not None))
         if found is not None:
-            yield from _series(*found)
+            yield from _series(*found[:2])
+            yield _deliveries(found[2])
         unflushed = _find(self._unflushed, "unflushed counts")
         if unflushed is not None:
             yield _gauge("ledger_unflushed_series", "Series whose counts are not in the ledger yet.", unflushed)
@@ -60,6 +62,19 @@ def _series(counts: Mapping[SeriesState, int], oldest_open: datetime | None) -> 
     age_s = 0.0 if oldest_open is None else max(0.0, (utc_now() - oldest_open).total_seconds())
     text = "Age of the series that has been open longest, from its first instance; 0 when none is open."
     yield _gauge("oldest_open_series_seconds", text, age_s)
+
+
+def _deliveries(counts: Mapping[tuple[str, DeliveryState], int]) -> GaugeMetricFamily:
+    text = "Deliveries of results by destination and state."
+    gauge = GaugeMetricFamily(f"{NAMESPACE}_deliveries", text, labels=["destination", "state"])
+    total: Counter[tuple[str, DeliveryState]] = Counter()
+    for (destination, state), count in counts.items():
+        name = destination.partition("/")[0]  # not whom they go back to: a peer must not add a time series
+        total[name, state] += count
+    for name in sorted({name for name, _ in total}):
+        for state in DeliveryState:
+            gauge.add_metric([name, state.value.replace(" ", "_")], total[name, state])
+    return gauge
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

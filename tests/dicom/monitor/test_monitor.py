@@ -15,7 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fewshot_node.config import MonitorSettings
-from fewshot_node.dicom.ledger import Ledger, SeriesNote, SeriesState
+from fewshot_node.dicom.ledger import Ledger, Parcel, SeriesNote, SeriesState
 from fewshot_node.dicom.monitor.health import intake_checks
 from fewshot_node.dicom.monitor.metrics import IntakeMetrics
 from fewshot_node.dicom.monitor.node_state import NodeState
@@ -141,6 +141,24 @@ def test_spool_and_ledger_are_looked_up_at_the_scrape(serve: Callable[..., str],
     assert value(found, "oldest_open_series_seconds") == pytest.approx(7200, abs=60)
     assert value(found, "ledger_unflushed_series") == 1
     assert 0 < value(found, "spool_free_bytes") <= value(found, "spool_size_bytes")
+
+
+def test_deliveries_are_counted_by_the_name_of_their_destination(
+    serve: Callable[..., str], spool: Spool, ledger: Ledger
+) -> None:
+    for number, sender in enumerate(("CT1", "evil")):
+        note(ledger, f"1.2.{number}", datetime.now(UTC))
+        key = ledger.close(f"1.2.{number}")
+        assert key is not None
+        assert ledger.claim(key, 1, "worker", 60)
+        parcels = [Parcel("liver", name, ("1.2",)) for name in ("pacs", f"back/{sender}")]
+        assert ledger.finish(key, "worker", SeriesState.DELIVERING, "", (), parcels)
+    metrics = IntakeMetrics()
+    metrics.add(NodeState(spool, ledger, set))
+    found = scrape(serve(metrics))
+    assert value(found, "series", state="delivering") == 2
+    assert value(found, "deliveries", destination="back", state="waiting") == 2, "a sender adds no time series"
+    assert value(found, "deliveries", destination="pacs", state="dead_letter") == 0
 
 
 def test_no_open_series_is_an_age_of_zero(serve: Callable[..., str], spool: Spool, ledger: Ledger) -> None:
