@@ -59,8 +59,8 @@ def draw_patient(seed: int, slices: int) -> Scene:
         )
         label_map[inside < 1] = value
         array[inside < 1] = hounsfield + rng.normal(0, 5)
-    for one in array:  # slice by slice: the noise of a whole volume would be the peak of the memory bar
-        one += ndimage.gaussian_filter(rng.normal(0, 40, one.shape), 1.0).astype(np.float32)
+    for index in range(len(array)):  # slice by slice: the noise of a whole volume would be the peak of the memory bar
+        array[index] += ndimage.gaussian_filter(rng.normal(0, 40, array[index].shape), 1.0).astype(np.float32)
     return Scene(array, label_map)
 
 
@@ -70,8 +70,17 @@ def _template(seed: int) -> Template:
     best = int(np.argmax(counts))
     part = slice(best, best + 1)
     return Template(
-        f"t{seed}", f"2.25.{seed}", "CT", scene.array[part], scene.label_map[part], scene.array.reshape(-1)[::37],
-        (), SPACING_MM, "axial", (best,), (f"2.25.{seed}.1",),
+        f"t{seed}",
+        f"2.25.{seed}",
+        "CT",
+        scene.array[part],
+        scene.label_map[part],
+        scene.array.reshape(-1)[::37],
+        (),
+        SPACING_MM,
+        "axial",
+        (best,),
+        (f"2.25.{seed}.1",),
     )
 
 
@@ -79,7 +88,9 @@ def definition(**adapter: object) -> TaskDefinition:
     """Return the task with the default settings, its adapter's changed by key."""
     settings = TaskSettings()
     return TaskDefinition(
-        "bench-abdomen", TaskKind.SEGMENTATION, LABELS,
+        "bench-abdomen",
+        TaskKind.SEGMENTATION,
+        LABELS,
         settings=replace(settings, adapter=replace(settings.adapter, **adapter)),
     )
 
