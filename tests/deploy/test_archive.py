@@ -10,7 +10,7 @@ from pydicom import dcmread
 
 from fewshot_node.demo import archive as archives
 from fewshot_node.dicom.query import fetch_series, list_series
-from fewshot_node.dicom.send import deliver, echo
+from fewshot_node.dicom.send import echo, store
 from fewshot_node.errors import PeerUnavailableError
 from fewshot_node.evaluation.phantom_ct import TORSO_SETTINGS
 from fewshot_node.evaluation.phantom_series import PhantomSeries, write_series
@@ -51,14 +51,14 @@ def series(tmp_path: Path) -> PhantomSeries:
 
 def test_the_stand_in_takes_and_lists(stand_in: archives.Archive, series: PhantomSeries) -> None:
     assert "Orthanc is not installed" in stand_in.description
-    deliver(series.files, stand_in.settings)
+    store(series.files, stand_in.settings)
     listed = list_series(series.study_instance_uid, stand_in.settings)
     # it answers at SERIES level once for each instance
     assert {(one.series_instance_uid, one.modality) for one in listed} == {(series.series_instance_uid, "CT")}
 
 
 def test_the_stand_in_gives_back(stand_in: archives.Archive, series: PhantomSeries) -> None:
-    deliver(series.files, stand_in.settings)
+    store(series.files, stand_in.settings)
     fetched = fetch_series(series.study_instance_uid, series.series_instance_uid, stand_in.settings)
     sent = {dataset.SOPInstanceUID: dataset.PixelData for dataset in map(dcmread, series.files)}
     assert {dataset.SOPInstanceUID: dataset.PixelData for dataset in fetched} == sent
