@@ -29,9 +29,11 @@ def evaluate(
     encoder: Annotated[str, typer.Option(help="Folder or hub name; 'embedded' is the packaged one.")] = "embedded",
     refine: Annotated[str, typer.Option(help="none, walker, sam, by commas; each row's default without it.")] = "",
     sam: Annotated[str | None, typer.Option(help="Folder or hub name of SAM.")] = None,
+    prompts: Annotated[str, typer.Option(help="random, box, ours, by commas: how a refinement is asked.")] = "",
     shots: Annotated[str, typer.Option(help="Teaching patients, by commas.")] = "5",
     draws: Annotated[int, typer.Option(min=1, help="Random choices of the teaching patients.")] = 10,
     unit: Annotated[str, typer.Option(help="What a teaching patient gives: slice (one) or volume (all).")] = "slice",
+    ceiling: Annotated[bool, typer.Option(help="Add rows with all slices of half the patients as templates.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write every row here.")] = None,
 ) -> None:
     """Compare methods: every one learns from the same templates and answers for the same other patients."""
@@ -44,9 +46,9 @@ def evaluate(
 
     if unit not in ("slice", "volume"):
         raise typer.BadParameter(f"{unit!r}: give slice or volume", param_hint="--unit")
-    protocol = Protocol(_numbers(shots), draws, "slice" if unit == "slice" else "volume")
+    protocol = Protocol(_numbers(shots), draws, "slice" if unit == "slice" else "volume", ceiling)
     memory = FeatureMemory(load_encoder(encoder))
-    rows = entries(_names(methods), _names(refine), encoder, memory, load_sam(sam) if sam else None)
+    rows = entries(_names(methods), _names(refine), encoder, memory, load_sam(sam) if sam else None, _names(prompts))
     read = [read_suite(folder) for folder in suites]
     # A line a stage is for a node's log: here it would come some thousand times.
     logging.getLogger("fewshot_node").setLevel(logging.WARNING)
@@ -55,7 +57,7 @@ def evaluate(
     outcomes: list[Outcome] = []
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         for suite in read:
-            bar = progress.add_task(suite.name, total=len(rows) * len(protocol.shots) * draws)
+            bar = progress.add_task(suite.name, total=len(rows) * protocol.fits)
             outcomes += compare(suite, rows, protocol, partial(progress.advance, bar))
     for suite in read:
         own = [outcome for outcome in outcomes if outcome.suite is suite]
@@ -86,7 +88,7 @@ def _table(name: str, outcomes: Sequence["Outcome"]) -> Table:
         spread = (f"{first.low:.3f}-{first.high:.3f}", f"{first.worst_draw:.3f}") if first else ("-", "-")
         means = [f"{found.mean:.3f}" if found else "-" for found in map(outcome.estimate, metrics)]
         shots = f"{outcome.shots} {outcome.unit}"
-        table.add_row(outcome.entry.method.name, outcome.entry.refine, shots, means[0], *spread, *means[1:])
+        table.add_row(outcome.method, outcome.entry.refine, shots, means[0], *spread, *means[1:])
     return table
 
 
@@ -95,11 +97,11 @@ def _print_tests(console: Console, outcomes: Sequence["Outcome"]) -> None:
     from fewshot_node.evaluation.statistics import paired_p
 
     for outcome in outcomes:
-        first = next(one for one in outcomes if one.shots == outcome.shots)
+        first = next(one for one in outcomes if (one.shots, one.unit) == (outcome.shots, outcome.unit))
         if outcome is first:
             continue
         for metric in ("iou", "accuracy@10px"):
             found = paired_p(first.scores, outcome.scores, metric)
             if found is not None:
-                names = " - ".join(f"{one.entry.method.name} ({one.entry.refine})" for one in (first, outcome))
+                names = " - ".join(f"{one.method} ({one.entry.refine})" for one in (first, outcome))
                 console.print(f"{metric}: {names} = {found[0]:+.3f}, Wilcoxon over patients p = {found[1]:.3g}")

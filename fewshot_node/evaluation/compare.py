@@ -6,13 +6,15 @@ from dataclasses import asdict, dataclass, replace
 
 from fewshot_node.errors import TemplateError
 from fewshot_node.evaluation.method import FittedMethod, Method, Query
-from fewshot_node.evaluation.protocol import Draw, Unit, draws, templates_of
+from fewshot_node.evaluation.protocol import Draw, Unit, ceiling_draws, draws, templates_of
 from fewshot_node.evaluation.scores import score_landmarks, score_masks
 from fewshot_node.evaluation.statistics import ALL_LABELS, CaseScore, Estimate, estimate
 from fewshot_node.evaluation.suites import Case, CaseData, Suite
 from fewshot_node.records import TaskKind
 from fewshot_node.tasks.task import TaskDefinition
 from fewshot_node.tasks.templates import Template
+
+_CEILING_DRAWS = 2
 
 METRICS = ("iou", "dice", "nsd", "hd95", "tnr", "tpr", "accuracy@10px", "mre", "seconds")
 
@@ -28,11 +30,17 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """How often and from how much each method learns."""
+    """How often and from how much each method learns; `ceiling` adds a row of all slices of half the patients."""
 
     shots: tuple[int, ...] = (5,)
     draws: int = 10
     unit: Unit = "slice"
+    ceiling: bool = False
+
+    @property
+    def fits(self) -> int:
+        """How often each method is fitted to a suite."""
+        return len(self.shots) * self.draws + (_CEILING_DRAWS if self.ceiling else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,12 @@ class Outcome:
     shots: int
     unit: Unit
     scores: tuple[CaseScore, ...]
+    is_ceiling: bool = False
+
+    @property
+    def method(self) -> str:
+        """The method's name in a table."""
+        return f"{self.entry.method.name}-ceiling" if self.is_ceiling else self.entry.method.name
 
     def estimate(self, metric: str, label: str = ALL_LABELS) -> Estimate | None:
         """Average one metric."""
@@ -74,7 +88,7 @@ class Outcome:
                 found = self.estimate(metric, label)
                 if found is None or (metric == "seconds" and label != ALL_LABELS):
                     continue
-                where = (self.suite.name, self.entry.method.name, self.entry.encoder, self.entry.refine)
+                where = (self.suite.name, self.method, self.entry.encoder, self.entry.refine)
                 yield Row(*where, self.shots, self.unit, label, metric, found.mean, found.low, found.high, found.n)
 
 
@@ -91,19 +105,40 @@ def compare(
     Parameters
     ----------
     advance
-        Called after each method's draw, `len(entries) * len(shots) * draws` times.
+        Called after each method's fit and its answers, `len(entries) * protocol.fits` times.
     """
     data = [(case, case.load()) for case in suite.cases]
-    queries = {case: _query(suite, one) for case, one in data}
+    loaded = _Loaded(suite, data, {case: _query(suite, one) for case, one in data})
     for shots in protocol.shots:
         for entry in entries:
-            scores: list[CaseScore] = []
-            for draw in draws(suite, shots, protocol.draws):
-                templates = [one for name in draw.teaching for one in templates_of(suite, name, protocol.unit, data)]
-                fitted = entry.method.fit(_definition(suite, templates), templates)
-                scores += _ask(suite, fitted, draw, data, queries)
-                advance()
-            yield Outcome(suite, entry, shots, protocol.unit, tuple(scores))
+            chosen = list(draws(suite, shots, protocol.draws))
+            scores = loaded.scores(entry.method, chosen, protocol.unit, advance)
+            yield Outcome(suite, entry, shots, protocol.unit, scores)
+    for entry in entries if protocol.ceiling else ():
+        halves = list(ceiling_draws(suite))
+        scores = loaded.scores(entry.method, halves, "volume", advance)
+        yield Outcome(suite, entry, len(halves[0].teaching), "volume", scores, is_ceiling=True)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Loaded:
+    """A suite in memory."""
+
+    suite: Suite
+    data: Sequence[tuple[Case, CaseData]]
+    queries: dict[Case, Query]
+
+    def scores(
+        self, method: Method, chosen: Iterable[Draw], unit: Unit, advance: Callable[[], None]
+    ) -> tuple[CaseScore, ...]:
+        """Fit a method anew for each draw and ask it about all other patients."""
+        scores: list[CaseScore] = []
+        for draw in chosen:
+            templates = [one for name in draw.teaching for one in templates_of(self.suite, name, unit, self.data)]
+            fitted = method.fit(_definition(self.suite, templates), templates)
+            scores += _ask(self.suite, fitted, draw, self.data, self.queries)
+            advance()
+        return tuple(scores)
 
 
 def _definition(suite: Suite, templates: Sequence[Template]) -> TaskDefinition:

@@ -45,6 +45,27 @@ def draws(suite: Suite, shots: int, count: int) -> Iterator[Draw]:
         yield Draw(number, teaching, tuple(patient for patient in patients if patient not in teaching))
 
 
+def ceiling_draws(suite: Suite) -> Iterator[Draw]:
+    """Yield the two draws of a ceiling: each half of the patients teaches the other.
+
+    With every slice of half a suite as template, what is still missing is the features' and the head's limit,
+    not the templates'.
+
+    Raises
+    ------
+    EvaluationError
+        There is only one patient.
+    """
+    patients = suite.patients
+    if len(patients) < 2:
+        raise EvaluationError(f"{suite.name}: a ceiling needs 2 patients, there is {len(patients)}; add one")
+    order = np.random.default_rng(0).permutation(len(patients))
+    middle = len(patients) // 2
+    halves = [tuple(sorted(patients[index] for index in part)) for part in (order[:middle], order[middle:])]
+    yield Draw(0, halves[0], halves[1])
+    yield Draw(1, halves[1], halves[0])
+
+
 def templates_of(suite: Suite, patient: str, unit: Unit, data: Sequence[tuple[Case, CaseData]]) -> list[Template]:
     """Return a patient's templates: the slice with most labels, or all slices.
 

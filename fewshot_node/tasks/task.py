@@ -27,9 +27,11 @@ def usual_refinement(engine: str = "walker") -> RefineSettings:
     """Return an engine's usual settings; without one, the random walker's, which needs no weights.
 
     The walker was measured to help an abdomen and to harm no suite. It takes what it is given as certain, so
-    that random pixels of a doubtful region would harm it; SAM is asked as the paper asks it.
+    that random pixels of a doubtful region would harm it; SAM is asked as the paper asks it, and shown the regions'
+    surroundings: its pixels go where the organ is.
     """
-    return RefineSettings(engine=engine, prompts=PromptSettings(strategy="ours" if engine == "walker" else "random"))
+    prompts = PromptSettings(strategy="ours" if engine == "walker" else "random")
+    return RefineSettings(engine=engine, prompts=prompts, crop=engine == "sam")
 
 
 @dataclass(frozen=True, slots=True)
