@@ -1,8 +1,8 @@
 #!/bin/sh
-# Install the real DICOM peers that the demo and the tests talk to, where that is possible.
+# Install the real DICOM peers that the demo and the tests talk to, and the browser that looks at pages, where possible.
 set -eu
 missing=""
-for pair in Orthanc:orthanc storescu:dcmtk dciodvfy:dicom3tools strace:strace; do
+for pair in Orthanc:orthanc storescu:dcmtk dciodvfy:dicom3tools strace:strace chromium:chromium; do
     command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
 done
 [ -n "$missing" ] || exit 0

@@ -34,10 +34,11 @@ def evaluate(
     draws: Annotated[int, typer.Option(min=1, help="Random choices of the teaching patients.")] = 10,
     unit: Annotated[str, typer.Option(help="What a teaching patient gives: slice (one) or volume (all).")] = "slice",
     ceiling: Annotated[bool, typer.Option(help="Add rows with all slices of half the patients as templates.")] = False,
+    html_file: Annotated[Path | None, typer.Option("--html", help="Write tables, curves and pictures here.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write every row here.")] = None,
 ) -> None:
     """Compare methods: every one learns from the same templates and answers for the same other patients."""
-    from fewshot_node.evaluation.compare import Protocol, compare, rows_as_data
+    from fewshot_node.evaluation.compare import Protocol, compare, paired_tests, rows_as_data
     from fewshot_node.evaluation.pipeline_method import FeatureMemory
     from fewshot_node.evaluation.rows import entries
     from fewshot_node.evaluation.suites import read_suite
@@ -62,7 +63,12 @@ def evaluate(
     for suite in read:
         own = [outcome for outcome in outcomes if outcome.suite is suite]
         console.print(_table(suite.name, own))
-        _print_tests(console, own)
+        for line in paired_tests(own):
+            console.print(line)
+    if html_file is not None:
+        from fewshot_node.evaluation.page import write_page
+
+        write_page(html_file, outcomes)
     if json_file is not None:
         json_file.write_text(json.dumps(rows_as_data(outcomes), indent=1) + "\n")
 
@@ -90,18 +96,3 @@ def _table(name: str, outcomes: Sequence["Outcome"]) -> Table:
         shots = f"{outcome.shots} {outcome.unit}"
         table.add_row(outcome.method, outcome.entry.refine, shots, means[0], *spread, *means[1:])
     return table
-
-
-def _print_tests(console: Console, outcomes: Sequence["Outcome"]) -> None:
-    """Print each row against the first with the same shots, patient by patient."""
-    from fewshot_node.evaluation.statistics import paired_p
-
-    for outcome in outcomes:
-        first = next(one for one in outcomes if (one.shots, one.unit) == (outcome.shots, outcome.unit))
-        if outcome is first:
-            continue
-        for metric in ("iou", "accuracy@10px"):
-            found = paired_p(first.scores, outcome.scores, metric)
-            if found is not None:
-                names = " - ".join(f"{one.method} ({one.entry.refine})" for one in (first, outcome))
-                console.print(f"{metric}: {names} = {found[0]:+.3f}, Wilcoxon over patients p = {found[1]:.3g}")

@@ -1,20 +1,26 @@
 """Methods times suites times draws: every method sees the same templates and is asked about the same patients."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
+import numpy as np
+
 from fewshot_node.errors import TemplateError
-from fewshot_node.evaluation.method import FittedMethod, Method, Query
+from fewshot_node.evaluation.method import FittedMethod, Method, Prediction, Query
 from fewshot_node.evaluation.protocol import Draw, Unit, ceiling_draws, draws, templates_of
 from fewshot_node.evaluation.scores import score_landmarks, score_masks
-from fewshot_node.evaluation.statistics import ALL_LABELS, CaseScore, Estimate, estimate
+from fewshot_node.evaluation.statistics import ALL_LABELS, CaseScore, Estimate, estimate, paired_p
 from fewshot_node.evaluation.suites import Case, CaseData, Suite
 from fewshot_node.records import TaskKind
 from fewshot_node.tasks.task import TaskDefinition
 from fewshot_node.tasks.templates import Template
 
 _CEILING_DRAWS = 2
+
+MAIN_METRICS = ("iou", "accuracy@10px")
+"""What a table leads with: masks have the first, landmarks the second."""
 
 METRICS = ("iou", "dice", "nsd", "hd95", "tnr", "tpr", "accuracy@10px", "mre", "seconds")
 
@@ -62,8 +68,19 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """One case with what a method said of it, and the mean of its main score over the labels that it holds."""
+
+    case: Case
+    query: Query
+    prediction: Prediction
+    data: CaseData
+    score: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """All case scores of one method on one suite with one number of shots."""
+    """All case scores of one method on one suite with one number of shots, and the answers of its first draw."""
 
     suite: Suite
     entry: Entry
@@ -71,6 +88,7 @@ class Outcome:
     unit: Unit
     scores: tuple[CaseScore, ...]
     is_ceiling: bool = False
+    answers: tuple["Answer", ...] = ()
 
     @property
     def method(self) -> str:
@@ -111,13 +129,11 @@ def compare(
     loaded = _Loaded(suite, data, {case: _query(suite, one) for case, one in data})
     for shots in protocol.shots:
         for entry in entries:
-            chosen = list(draws(suite, shots, protocol.draws))
-            scores = loaded.scores(entry.method, chosen, protocol.unit, advance)
-            yield Outcome(suite, entry, shots, protocol.unit, scores)
+            yield loaded.outcome(entry, shots, list(draws(suite, shots, protocol.draws)), protocol.unit, advance)
     for entry in entries if protocol.ceiling else ():
         halves = list(ceiling_draws(suite))
-        scores = loaded.scores(entry.method, halves, "volume", advance)
-        yield Outcome(suite, entry, len(halves[0].teaching), "volume", scores, is_ceiling=True)
+        found = loaded.outcome(entry, len(halves[0].teaching), halves, "volume", advance)
+        yield replace(found, is_ceiling=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,17 +144,23 @@ class _Loaded:
     data: Sequence[tuple[Case, CaseData]]
     queries: dict[Case, Query]
 
-    def scores(
-        self, method: Method, chosen: Iterable[Draw], unit: Unit, advance: Callable[[], None]
-    ) -> tuple[CaseScore, ...]:
+    def outcome(
+        self, entry: Entry, shots: int, chosen: Sequence[Draw], unit: Unit, advance: Callable[[], None]
+    ) -> Outcome:
         """Fit a method anew for each draw and ask it about all other patients."""
         scores: list[CaseScore] = []
+        answers: list[Answer] = []
         for draw in chosen:
             templates = [one for name in draw.teaching for one in templates_of(self.suite, name, unit, self.data)]
-            fitted = method.fit(_definition(self.suite, templates), templates)
-            scores += _ask(self.suite, fitted, draw, self.data, self.queries)
+            fitted = entry.method.fit(_definition(self.suite, templates), templates)
+            for case, data in self.data:
+                if case.patient in draw.asked:
+                    prediction, found = _ask(self.suite, fitted, draw, case, data, self.queries[case])
+                    scores += found
+                    if draw is chosen[0]:
+                        answers.append(Answer(case, self.queries[case], prediction, data, _main_score(found)))
             advance()
-        return tuple(scores)
+        return Outcome(self.suite, entry, shots, unit, tuple(scores), answers=tuple(answers))
 
 
 def _definition(suite: Suite, templates: Sequence[Template]) -> TaskDefinition:
@@ -155,20 +177,34 @@ def _query(suite: Suite, data: CaseData) -> Query:
 
 
 def _ask(
-    suite: Suite,
-    fitted: FittedMethod,
-    draw: Draw,
-    data: Sequence[tuple[Case, CaseData]],
-    queries: dict[Case, Query],
-) -> Iterator[CaseScore]:
+    suite: Suite, fitted: FittedMethod, draw: Draw, case: Case, data: CaseData, query: Query
+) -> tuple[Prediction, list[CaseScore]]:
     score = score_landmarks if suite.kind is TaskKind.LANDMARKS else score_masks
-    for case, one in data:
-        if case.patient not in draw.asked:
+    started = time.perf_counter()
+    prediction = fitted.predict(query)
+    spent_s = time.perf_counter() - started + prediction.reused_s
+    seconds = CaseScore(draw.number, case.patient, ALL_LABELS, "seconds", spent_s)
+    found = score(prediction, data, suite.labels)
+    return prediction, [seconds, *(replace(seconds, label=o.label, metric=o.metric, value=o.value) for o in found)]
+
+
+def _main_score(scores: Sequence[CaseScore]) -> float:
+    """Mean of the first metric that a case has; not a number where it holds no label."""
+    for metric in MAIN_METRICS:
+        values = [one.value for one in scores if one.metric == metric]
+        if values:
+            return float(np.mean(values))
+    return math.nan
+
+
+def paired_tests(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Say of each row how it differs from the first with the same templates, patient by patient."""
+    for outcome in outcomes:
+        first = next(one for one in outcomes if (one.shots, one.unit) == (outcome.shots, outcome.unit))
+        if outcome is first:
             continue
-        started = time.perf_counter()
-        prediction = fitted.predict(queries[case])
-        spent_s = time.perf_counter() - started + prediction.reused_s
-        seconds = CaseScore(draw.number, case.patient, ALL_LABELS, "seconds", spent_s)
-        yield seconds
-        for found in score(prediction, one, suite.labels):
-            yield replace(seconds, label=found.label, metric=found.metric, value=found.value)
+        for metric in MAIN_METRICS:
+            found = paired_p(first.scores, outcome.scores, metric)
+            if found is not None:
+                names = " - ".join(f"{one.method} ({one.entry.refine})" for one in (first, outcome))
+                yield f"{metric}: {names} = {found[0]:+.3f}, Wilcoxon over patients p = {found[1]:.3g}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import cycle
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from skimage.measure import find_contours
 
 from fewshot_node.errors import GeometryError
-from fewshot_node.records import LabelArray, Volume
+from fewshot_node.records import LabelArray
 
 Index = tuple[float, float, float]
 Structures = LabelArray | Mapping[int, Index]
@@ -39,6 +40,25 @@ _LINE_PX = 22
 _MARGIN_PX = 10
 
 
+class Pictured(Protocol):
+    """What is needed of images to show them: a `Volume`, or a query of the comparison."""
+
+    @property
+    def array(self) -> NDArray[np.float32]:
+        """(slices, rows, columns)."""
+        ...
+
+    @property
+    def modality(self) -> str:
+        """Modality (0008,0060)."""
+        ...
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance of voxel centres along slices, rows and columns."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class SheetSettings:
     """Size of the sheet, and window (centre, width) for CT; other modalities use percentiles."""
@@ -51,7 +71,7 @@ class SheetSettings:
 
 def write_overlay(
     path: Path,
-    volume: Volume,
+    volume: Pictured,
     found: Structures,
     label_names: Mapping[int, str],
     *,
@@ -65,7 +85,7 @@ def write_overlay(
 
 
 def overlay_png(
-    volume: Volume,
+    volume: Pictured,
     found: Structures,
     label_names: Mapping[int, str],
     *,
@@ -120,21 +140,21 @@ class _Layer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Overlay:
-    volume: Volume
+    volume: Pictured
     label_names: Mapping[int, str]
     found: _Layer
     truth: _Layer
 
 
-def _layer(structures: Structures | None, volume: Volume) -> _Layer:
+def _layer(structures: Structures | None, volume: Pictured) -> _Layer:
     if structures is None:
         return _Layer()
     if isinstance(structures, Mapping):
         return _Layer(points=structures)
     if structures.shape != volume.array.shape:
         raise GeometryError(
-            f"series {volume.series_instance_uid} has a grid of {volume.array.shape}, the label map to draw "
-            f"one of {structures.shape}: bring the labels onto the grid of the series"
+            f"the images have a grid of {volume.array.shape}, the label map to draw one of {structures.shape}: "
+            "bring the labels onto the grid of the images"
         )
     return _Layer(label_map=structures)
 
@@ -153,7 +173,7 @@ def _choose_slices(overlay: _Overlay, count: int) -> tuple[int, ...]:
     return tuple(candidates[int(centre)] for centre in centres)
 
 
-def _window(volume: Volume, settings: SheetSettings) -> tuple[float, float]:
+def _window(volume: Pictured, settings: SheetSettings) -> tuple[float, float]:
     if volume.modality == "CT":
         centre, width = settings.ct_window
         return centre - width / 2, centre + width / 2

@@ -1,6 +1,9 @@
 """``fewshot-node evaluate`` as a researcher runs it, on a suite small enough to be quick."""
 
 import json
+import shutil
+import subprocess
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +76,59 @@ def test_the_ceiling_is_a_row_of_its_own(discs: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     kinds = {(row["method"], row["shots"], row["unit"]) for row in json.loads(target.read_text())}
     assert kinds == {("lda", 1, "slice"), ("lda-ceiling", 2, "volume")}
+
+
+class _Links(HTMLParser):
+    """What a page would fetch, and its cells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.cells: list[str] = []
+        self._in_cell = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        self._in_cell = tag == "td"
+        if tag in ("img", "script", "link", "iframe"):
+            self.fetched.append(named.get("src") or named.get("href") or "")
+
+    def handle_data(self, data: str) -> None:
+        if self._in_cell:
+            self.cells.append(data)
+
+
+def test_the_page_stands_alone(discs: Path, tmp_path: Path) -> None:
+    page, rows = tmp_path / "out" / "page.html", tmp_path / "rows.json"
+    options = ["--methods", "lda,basic", "--refine", "none", "--shots", "1,2", "--draws", "1"]
+    outputs = ["--html", str(page), "--json", str(rows)]
+    result = CliRunner().invoke(app, ["evaluate", str(discs), *options, *outputs])
+    assert result.exit_code == 0, result.output
+    read = _Links()
+    read.feed(page.read_text())
+    assert len(read.fetched) == 3
+    assert all(source.startswith("data:image/png;base64,") for source in read.fetched)
+    for row in json.loads(rows.read_text()):
+        if row["label"] == "all" and row["metric"] == "iou":
+            assert f"{row['mean']:.3f}" in read.cells
+    assert page.read_text().count("<svg") == 1
+    assert "best: p" in page.read_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_in_chromium(discs: Path, tmp_path: Path, scheme: str) -> None:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no Chromium: apt-get install chromium")
+    page, shot = tmp_path / "page.html", tmp_path / "page.png"
+    options = ["--methods", "lda", "--refine", "none", "--shots", "1", "--draws", "1", "--html", str(page)]
+    assert CliRunner().invoke(app, ["evaluate", str(discs), *options]).exit_code == 0
+    dark = ["--blink-settings=preferredColorScheme=0"] if scheme == "dark" else []
+    window = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=400,800", f"--screenshot={shot}"]
+    subprocess.run([chromium, *window, *dark, page.as_uri()], check=True, capture_output=True, timeout=120)
+    with Image.open(shot) as picture:
+        corner = np.asarray(picture.convert("L"))[-1, -1]
+    assert bool(corner > 128) == (scheme == "light")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,152 @@
+"""The comparison as one self-contained page: tables, curves over shots, tests, and pictures of cases."""
+
+import base64
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from io import StringIO
+from pathlib import Path
+
+import jinja2
+import matplotlib
+from matplotlib.figure import Figure
+
+from fewshot_node.evaluation.compare import MAIN_METRICS, METRICS, Answer, Outcome, paired_tests
+from fewshot_node.evaluation.overlays import SheetSettings, Structures, overlay_png
+from fewshot_node.evaluation.statistics import Estimate
+from fewshot_node.evaluation.suites import Suite
+from fewshot_node.records import TaskKind
+
+_SHEET = SheetSettings(max_slices=3, columns=3, tile_px=260)
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A row of a table: what it is, and its figures as text, in the order of the head."""
+
+    method: str
+    refine: str
+    shots: str
+    figures: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    title: str
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """All that the page says of one suite."""
+
+    name: str
+    head: tuple[str, ...]
+    lines: tuple[_Line, ...]
+    labels: tuple[tuple[str, tuple[str, ...]], ...]
+    label_head: tuple[str, ...]
+    tests: tuple[str, ...]
+    curve: str
+    pictures: tuple[_Picture, ...]
+
+
+def write_page(path: Path, outcomes: Sequence[Outcome]) -> None:
+    """Write all outcomes; nothing of the page is fetched from elsewhere."""
+    names = dict.fromkeys(outcome.suite.name for outcome in outcomes)
+    sections = [_section([one for one in outcomes if one.suite.name == name]) for name in names]
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("fewshot_node.evaluation", "."), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(environment.get_template("page.html.j2").render(sections=sections))
+
+
+def _section(outcomes: Sequence[Outcome]) -> _Section:
+    suite = outcomes[0].suite
+    metrics = [metric for metric in METRICS if any(one.estimate(metric) for one in outcomes)]
+    main = next(metric for metric in MAIN_METRICS if metric in metrics)
+    others = tuple(metric for metric in metrics if metric != main)
+    return _Section(
+        name=suite.name,
+        head=(main, "95 % over patients", "spread over draws", "worst draw", *others),
+        lines=tuple(_line(outcome, main, others) for outcome in outcomes),
+        label_head=tuple(f"{one.method} ({one.entry.refine}), {one.shots}" for one in outcomes),
+        labels=tuple(_label_row(label.name, main, outcomes) for label in suite.labels),
+        tests=tuple(paired_tests(outcomes)),
+        curve=_curve(outcomes, main),
+        pictures=tuple(_pictures(outcomes[0])),
+    )
+
+
+def _line(outcome: Outcome, main: str, others: Sequence[str]) -> _Line:
+    found = outcome.estimate(main)
+    spread = ("-",) * 3
+    if found:
+        spread = (f"{found.low:.3f} to {found.high:.3f}", f"{found.draw_spread:.3f}", f"{found.worst_draw:.3f}")
+    figures = (_mean(found), *spread, *(_mean(outcome.estimate(metric)) for metric in others))
+    return _Line(outcome.method, outcome.entry.refine, f"{outcome.shots} {outcome.unit}", figures)
+
+
+def _label_row(name: str, main: str, outcomes: Sequence[Outcome]) -> tuple[str, tuple[str, ...]]:
+    return name, tuple(_mean(outcome.estimate(main, name)) for outcome in outcomes)
+
+
+def _mean(found: Estimate | None) -> str:
+    return f"{found.mean:.3f}" if found else "-"
+
+
+def _curve(outcomes: Sequence[Outcome], main: str) -> str:
+    """Draw the main score over the number of templates, as SVG; empty where there is one number only."""
+    plain = [outcome for outcome in outcomes if not outcome.is_ceiling]
+    if len({outcome.shots for outcome in plain}) < 2:
+        return ""
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.add_subplot()
+    for (method, refine), points in _series(plain, main).items():
+        shots, found = zip(*sorted(points.items()), strict=True)
+        means = [one.mean for one in found]
+        below = [one.mean - one.low for one in found]
+        above = [one.high - one.mean for one in found]
+        axes.errorbar(shots, means, yerr=(below, above), marker="o", capsize=3, label=f"{method} ({refine})")
+    axes.set(xlabel="templates", ylabel=main, ylim=(0, 1), xticks=sorted({outcome.shots for outcome in plain}))
+    axes.legend(fontsize="small")
+    drawn = StringIO()
+    # Without a date and with a fixed salt the same figures make the same page.
+    with matplotlib.rc_context({"svg.hashsalt": "fewshot-node"}):
+        figure.savefig(drawn, format="svg", metadata={"Date": None})
+    return drawn.getvalue()[drawn.getvalue().index("<svg") :]
+
+
+def _series(outcomes: Sequence[Outcome], main: str) -> Mapping[tuple[str, str], dict[int, Estimate]]:
+    series: dict[tuple[str, str], dict[int, Estimate]] = {}
+    for outcome in outcomes:
+        found = outcome.estimate(main)
+        if found:
+            series.setdefault((outcome.method, outcome.entry.refine), {})[outcome.shots] = found
+    return series
+
+
+def _pictures(outcome: Outcome) -> Iterator[_Picture]:
+    """Show the best, the median and the worst case of a row's first draw."""
+    ranked = sorted((one for one in outcome.answers if not math.isnan(one.score)), key=lambda one: one.score)
+    if not ranked:
+        return
+    for title, index in {"best": -1, "median": len(ranked) // 2, "worst": 0}.items():
+        answer = ranked[index]
+        picture = base64.b64encode(_overlay(outcome.suite, answer)).decode()
+        caption = f"{title}: {answer.case.patient}/{answer.case.name}, {answer.score:.3f}"
+        yield _Picture(caption, f"data:image/png;base64,{picture}")
+
+
+def _overlay(suite: Suite, answer: Answer) -> bytes:
+    query = answer.query
+    if query.modality == "CT" and query.array.min() >= 0:
+        # A picture of a CT slice has grey levels, no Hounsfield units: a window would hide it.
+        query = replace(query, modality="OT")
+    names = {label.value: label.name for label in suite.labels}
+    found: Structures = answer.prediction.label_map
+    truth: Structures = answer.data.label_map
+    if suite.kind is TaskKind.LANDMARKS:
+        found = {one.label_value: one.index for one in answer.prediction.landmarks if one.index is not None}
+        truth = {value: (0.0, *place) for value, place in answer.data.points_rc.items()}
+    return overlay_png(query, found, names, truth=truth, settings=_SHEET)
