@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fewshot_node.evaluation.compare import Outcome
 
 _METRICS = ("iou", "accuracy@10px", "dice", "nsd", "hd95", "tnr", "tpr", "mre", "seconds")
+_TABLE_WIDTH = 132
 
 
 def register(app: typer.Typer) -> None:
@@ -53,7 +54,8 @@ def evaluate(
     read = [read_suite(folder) for folder in suites]
     # A line a stage is for a node's log: here it would come some thousand times.
     logging.getLogger("fewshot_node").setLevel(logging.WARNING)
-    console = Console()
+    # A narrower table would cut its figures off.
+    console = Console(width=max(Console().width, _TABLE_WIDTH))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     outcomes: list[Outcome] = []
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:

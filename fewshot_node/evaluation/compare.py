@@ -207,4 +207,5 @@ def paired_tests(outcomes: Sequence[Outcome]) -> Iterator[str]:
             found = paired_p(first.scores, outcome.scores, metric)
             if found is not None:
                 names = " - ".join(f"{one.method} ({one.entry.refine})" for one in (first, outcome))
-                yield f"{metric}: {names} = {found[0]:+.3f}, Wilcoxon over patients p = {found[1]:.3g}"
+                change = f"{found[0]:+.3f}, Wilcoxon over patients p = {found[1]:.3g}"
+                yield f"{outcome.shots} {outcome.unit}, {metric}: {names} = {change}"

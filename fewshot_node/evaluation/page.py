@@ -47,6 +47,7 @@ class _Section:
     label_head: tuple[str, ...]
     tests: tuple[str, ...]
     curve: str
+    pictured: str
     pictures: tuple[_Picture, ...]
 
 
@@ -70,12 +71,17 @@ def _section(outcomes: Sequence[Outcome]) -> _Section:
         name=suite.name,
         head=(main, "95 % over patients", "spread over draws", "worst draw", *others),
         lines=tuple(_line(outcome, main, others) for outcome in outcomes),
-        label_head=tuple(f"{one.method} ({one.entry.refine}), {one.shots}" for one in outcomes),
+        label_head=tuple(_told(one) for one in outcomes),
         labels=tuple(_label_row(label.name, main, outcomes) for label in suite.labels),
         tests=tuple(paired_tests(outcomes)),
         curve=_curve(outcomes, main),
+        pictured=_told(outcomes[0]),
         pictures=tuple(_pictures(outcomes[0])),
     )
+
+
+def _told(outcome: Outcome) -> str:
+    return f"{outcome.method} ({outcome.entry.refine}), {outcome.shots} {outcome.unit}"
 
 
 def _line(outcome: Outcome, main: str, others: Sequence[str]) -> _Line:
