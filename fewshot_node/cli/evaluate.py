@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    suites: Annotated[list[Path], typer.Argument(help="Folders with a suite.toml.")],
+    suites: Annotated[list[Path], typer.Argument(help="Folders with a suite.toml, or of TotalSegmentator or HaN-Seg.")],
     methods: Annotated[str, typer.Option(help="Rows, separated by commas.")] = "default",
     encoder: Annotated[str, typer.Option(help="Folder or hub name; 'embedded' is the packaged one.")] = "embedded",
     refine: Annotated[str, typer.Option(help="none, walker, sam, by commas; each row's default without it.")] = "",
@@ -36,13 +36,15 @@ def evaluate(
     unit: Annotated[str, typer.Option(help="What a teaching patient gives: slice (one) or volume (all).")] = "slice",
     ceiling: Annotated[bool, typer.Option(help="Add rows with all slices of half the patients as templates.")] = False,
     html_file: Annotated[Path | None, typer.Option("--html", help="Write tables, curves and pictures here.")] = None,
+    labels: Annotated[str, typer.Option(help="Structures that count, by commas; all without it.")] = "",
+    paper_tables: Annotated[bool, typer.Option(help="Print the paper's tables: methods by structures.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write every row here.")] = None,
 ) -> None:
     """Compare methods: every one learns from the same templates and answers for the same other patients."""
     from fewshot_node.evaluation.compare import Protocol, compare, paired_tests, rows_as_data
+    from fewshot_node.evaluation.folders import read_source
     from fewshot_node.evaluation.pipeline_method import FeatureMemory
     from fewshot_node.evaluation.rows import entries
-    from fewshot_node.evaluation.suites import read_suite
     from fewshot_node.vision.backbone import load_encoder
     from fewshot_node.vision.sam import load_sam
 
@@ -51,7 +53,7 @@ def evaluate(
     protocol = Protocol(_numbers(shots), draws, "slice" if unit == "slice" else "volume", ceiling)
     memory = FeatureMemory(load_encoder(encoder))
     rows = entries(_names(methods), _names(refine), encoder, memory, load_sam(sam) if sam else None, _names(prompts))
-    read = [read_suite(folder) for folder in suites]
+    read = [read_source(folder, _names(labels)) for folder in suites]
     # A line a stage is for a node's log: here it would come some thousand times.
     logging.getLogger("fewshot_node").setLevel(logging.WARNING)
     # A narrower table would cut its figures off.
@@ -67,6 +69,9 @@ def evaluate(
         console.print(_table(suite.name, own))
         for line in paired_tests(own):
             console.print(line)
+    if paper_tables:
+        for table in _paper_tables(outcomes):
+            console.print(table)
     if html_file is not None:
         from fewshot_node.evaluation.page import write_page
 
@@ -98,3 +103,27 @@ def _table(name: str, outcomes: Sequence["Outcome"]) -> Table:
         shots = f"{outcome.shots} {outcome.unit}"
         table.add_row(outcome.method, outcome.entry.refine, shots, means[0], *spread, *means[1:])
     return table
+
+
+def _paper_tables(outcomes: Sequence["Outcome"]) -> Iterator[Table]:
+    """Methods by structures, in percent: accuracy of landmarks (paper, Table 1), overlap of masks (Table 2)."""
+    for number, metric, what in ((1, "accuracy@10px", "Accuracy of landmarks"), (2, "iou", "IoU of segmentations")):
+        shown = [outcome for outcome in outcomes if outcome.estimate(metric)]
+        structures = list(dict.fromkeys((one.suite.name, label.name) for one in shown for label in one.suite.labels))
+        if not structures:
+            continue
+        heads = [f"{suite}: {name}" for suite, name in structures]
+        table = Table("method", *heads, title=f"{what}, % (as Table {number} of the paper)")
+        for row in dict.fromkeys(_row_name(outcome) for outcome in shown):
+            own = {one.suite.name: one for one in shown if _row_name(one) == row}
+            table.add_row(row, *(_percent(own.get(suite), metric, name) for suite, name in structures))
+        yield table
+
+
+def _row_name(outcome: "Outcome") -> str:
+    return f"{outcome.method} ({outcome.entry.refine}), {outcome.shots}"
+
+
+def _percent(outcome: "Outcome | None", metric: str, label: str) -> str:
+    found = outcome.estimate(metric, label) if outcome else None
+    return f"{100 * found.mean:.1f}" if found else "-"

@@ -86,13 +86,15 @@ def _richness(data: CaseData, index: int) -> tuple[int, int]:
 
 def _template(suite: Suite, case: Case, data: CaseData, indices: Sequence[int]) -> Template:
     chosen = list(indices)
+    label_map = data.label_map[chosen]
+    asked_about = np.isin(label_map, [label.value for label in suite.labels])
     points = [LandmarkPoint(value, 0, row, column) for value, (row, column) in sorted(data.points_rc.items())]
     return Template(
         name=f"{case.patient}-{case.name}",
         series_instance_uid=f"{case.patient}/{case.name}",
         modality=suite.modality,
         array=data.array[chosen],
-        label_map=data.label_map[chosen],
+        label_map=np.where(asked_about, label_map, 0).astype(np.uint8),
         intensity_sample=_sample(data),
         points=tuple(points),
         spacing_mm=data.spacing_mm or _UNIT_SPACING,

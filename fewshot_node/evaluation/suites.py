@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import nibabel
+import nrrd
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -21,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fewshot_node.errors import EvaluationError
 from fewshot_node.records import Code, Label, LabelArray, TaskKind
 
-_STRUCTURE = Code("123037004", "SCT", "Anatomical Structure")
+ANATOMICAL_STRUCTURE = Code("123037004", "SCT", "Anatomical Structure")
 _IMAGE_ENDS = (".image.png", ".image.nii.gz")
 
 
@@ -49,12 +50,21 @@ class CaseData:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Where one image of one patient lies."""
+    """Where one image of one patient lies.
+
+    Attributes
+    ----------
+    truth
+        File of label values or points; the folder of `masks` where each label has a file of its own.
+    masks
+        Label value and file of each; where masks overlap, the later one has the voxel.
+    """
 
     patient: str
     name: str
     image: Path
     truth: Path
+    masks: tuple[tuple[int, Path], ...] = ()
 
     def load(self) -> CaseData:
         """Read image and truth.
@@ -64,13 +74,17 @@ class Case:
         EvaluationError
             A file cannot be read, or the two differ in shape.
         """
-        array, spacing_mm = _read_array(self.image)
+        array, spacing_mm = read_array(self.image)
         if self.truth.suffix == ".json":
             return CaseData(array.astype(np.float32), np.zeros(array.shape, np.uint8), _read_points(self.truth), None)
-        labels, _ = _read_array(self.truth)
-        if labels.shape != array.shape:
-            raise EvaluationError(f"{self.truth}: {labels.shape}, but its image is {array.shape}: export both alike")
+        labels = self._merged(array.shape) if self.truth.is_dir() else _alike(self.truth, array.shape)
         return CaseData(array.astype(np.float32), labels.astype(np.uint8), {}, spacing_mm)
+
+    def _merged(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        labels = np.zeros(shape, dtype=np.uint8)
+        for value, path in self.masks:
+            labels[_alike(path, shape) > 0] = value
+        return labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +151,8 @@ def _read_description(path: Path) -> _SuiteFile:
 
 
 def _label(entry: _LabelEntry) -> Label:
-    kind = Code(entry.sct, "SCT", entry.meaning or entry.name) if entry.sct else _STRUCTURE
-    return Label(entry.value, entry.name, _STRUCTURE, kind)
+    kind = Code(entry.sct, "SCT", entry.meaning or entry.name) if entry.sct else ANATOMICAL_STRUCTURE
+    return Label(entry.value, entry.name, ANATOMICAL_STRUCTURE, kind)
 
 
 def _list_cases(folder: Path, kind: TaskKind) -> tuple[Case, ...]:
@@ -152,17 +166,41 @@ def _list_cases(folder: Path, kind: TaskKind) -> tuple[Case, ...]:
     return tuple(cases)
 
 
-def _read_array(path: Path) -> tuple[NDArray[Any], tuple[float, float, float] | None]:
-    """Return (slices, rows, columns) and the spacing; a picture is one slice without spacing."""
+def _alike(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Read labels that must have an image's shape."""
+    labels, _ = read_array(path)
+    if labels.shape != shape:
+        raise EvaluationError(f"{path}: {labels.shape}, but its image is {shape}: export both alike")
+    return labels
+
+
+def read_array(path: Path) -> tuple[NDArray[Any], tuple[float, float, float] | None]:
+    """Return (slices, rows, columns) and the spacing; a picture is one slice without spacing.
+
+    Raises
+    ------
+    EvaluationError
+        The file is not there or holds no such image.
+    """
     try:
         if path.suffix == ".png":
             with Image.open(path) as picture:
                 return np.asarray(picture)[None], None
+        if path.suffix == ".nrrd":
+            return _read_nrrd(path)
         loaded: Any = nibabel.load(path)
         columns_mm, rows_mm, slices_mm = (float(size) for size in loaded.header.get_zooms()[:3])
         return np.asarray(loaded.dataobj).transpose(2, 1, 0), (slices_mm, rows_mm, columns_mm)
-    except (OSError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
+    except (OSError, ValueError, nibabel.filebasedimages.ImageFileError, nrrd.NRRDError) as error:
         raise EvaluationError(f"{path}: cannot be read as an image; export it again") from error
+
+
+def _read_nrrd(path: Path) -> tuple[NDArray[Any], tuple[float, float, float]]:
+    array, header = nrrd.read(str(path))
+    columns_mm, rows_mm, slices_mm = (float(size) for size in np.linalg.norm(header["space directions"], axis=1)[-3:])
+    # A segmentation may come with layers as its first axis; masks of one structure have one.
+    flat = array[0] if array.ndim == 4 else array
+    return flat.transpose(2, 1, 0), (slices_mm, rows_mm, columns_mm)
 
 
 def _read_points(path: Path) -> dict[int, tuple[float, float]]:

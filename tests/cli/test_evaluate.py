@@ -131,6 +131,21 @@ def test_the_page_in_chromium(discs: Path, tmp_path: Path, scheme: str) -> None:
     assert bool(corner > 128) == (scheme == "light")
 
 
+def test_the_papers_table_is_methods_by_structures_in_percent(discs: Path, tmp_path: Path) -> None:
+    target = tmp_path / "rows.json"
+    options = ["--methods", "lda,basic", "--refine", "none", "--shots", "2", "--draws", "1", "--json", str(target)]
+    result = CliRunner().invoke(app, ["evaluate", str(discs), *options, "--paper-tables"])
+    assert result.exit_code == 0, result.output
+    # A title wider than its table is broken over lines.
+    printed = " ".join(result.output.split())
+    table = printed[printed.index("as Table 2 of the paper") :]
+    assert "discs: disc" in table
+    for row in json.loads(target.read_text()):
+        if row["metric"] == "iou" and row["label"] == "disc":
+            assert f"{100 * row['mean']:.1f}" in table
+    assert "Table 1" not in result.output
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -138,6 +153,7 @@ def test_the_page_in_chromium(discs: Path, tmp_path: Path, scheme: str) -> None:
         (["--unit", "pixel"], "give slice or volume"),
         (["--shots", "few"], "give whole numbers"),
         (["--shots", "9"], "leave none to ask"),
+        (["--labels", "spleen"], "no label spleen; it has disc"),
     ],
 )
 def test_what_cannot_be_run_says_why(discs: Path, options: list[str], message: str) -> None:
