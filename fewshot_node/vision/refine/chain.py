@@ -2,24 +2,28 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import groupby
+from itertools import groupby, islice
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fewshot_node.errors import ConfigurationError
 from fewshot_node.records import Localization, Masks, Prompts
 from fewshot_node.vision.intensity import apply_ranges, intensity_ranges
 from fewshot_node.vision.refine.ask import ask_engine
-from fewshot_node.vision.refine.claims import make_claims, settle
+from fewshot_node.vision.refine.claims import Claim, make_claims, settle
 from fewshot_node.vision.refine.settings import RefineSettings
 from fewshot_node.vision.refine.tally import Tally, count_coarse
 from fewshot_node.vision.refine.walker import walk
 from fewshot_node.vision.sam import SamEngine
 
 logger = logging.getLogger(__name__)
+
+_SLICES_A_THREAD = 4
 
 _Answerer = Callable[[NDArray[np.float32], Sequence[Prompts]], list[NDArray[np.bool_]]]
 """From a slice's image, (3, rows, columns), and its prompts to one mask a prompt."""
@@ -63,15 +67,32 @@ def refine(
     ranges = intensity_ranges(array, modality, settings.intensity, channels=3)
     label_map = localization.label_map.copy()
     tally = Tally()
-    for slice_index, group in groupby(prompts, key=lambda prompt: prompt.slice_index):
-        asked = list(group)
-        image = apply_ranges(array[slice_index : slice_index + 1], ranges)[0]
-        claims = make_claims(asked, answer(image, asked), settings.iou_gate)
-        settle(label_map[slice_index], claims, localization, slice_index)
+
+    def claim(asked: Sequence[Prompts]) -> list[Claim]:
+        index = asked[0].slice_index
+        image = apply_ranges(array[index : index + 1], ranges)[0]
+        return make_claims(asked, answer(image, asked), settings.iou_gate)
+
+    slices = (list(group) for _, group in groupby(prompts, key=lambda prompt: prompt.slice_index))
+    # A model takes all cores for one slice; the walker takes one, so it works on several slices.
+    for asked, claims in _in_order(claim, slices, 1 if settings.needs_model else torch.get_num_threads()):
+        settle(label_map[asked[0].slice_index], claims, localization, asked[0].slice_index)
         tally.add(claims)
     kept, every = _totals(tally)
     logger.info("refined %d of %d masks in %.1f s", kept, every, time.perf_counter() - started)
     return Masks(label_map, tally.counts, tally.uncertainty)
+
+
+def _in_order(
+    claim: Callable[[Sequence[Prompts]], list[Claim]], slices: Iterator[list[Prompts]], threads: int
+) -> Iterator[tuple[list[Prompts], list[Claim]]]:
+    """Yield slices and their claims in order; only a few slices' prompts and masks lie in memory at once."""
+    if threads == 1:
+        yield from ((asked, claim(asked)) for asked in slices)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        while few := list(islice(slices, _SLICES_A_THREAD * threads)):
+            yield from zip(few, pool.map(claim, few), strict=True)
 
 
 def _answerer(localization: Localization, engine: SamEngine | None, settings: RefineSettings) -> _Answerer:

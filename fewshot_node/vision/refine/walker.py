@@ -1,5 +1,6 @@
 """The classical control: a random walker seeded by the prompts and by what the adapter is sure of."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -74,7 +75,7 @@ def _seeds(prompts: Sequence[Prompts], localization: Localization, part: tuple[s
         odds = on_slice(log_odds(localization, prompt.slice_index, prompt.label_value), prompt.coarse_mask.shape)[part]
         typical = max(float(np.median(odds[mask])), 0.0)
         unsure |= mask | (_band(mask) & (odds > -typical))
-        inner.append(mask & (core(depth_px(mask)) | (odds >= typical if typical else False)))
+        inner.append(mask & (_core(mask) | (odds >= typical if typical else False)))
     seeds[unsure] = _UNSEEDED
     for number, sure in enumerate(inner, start=_FIRST_REGION):
         seeds[sure] = number
@@ -84,8 +85,18 @@ def _seeds(prompts: Sequence[Prompts], localization: Localization, part: tuple[s
 
 def _band(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     width = max(_MIN_BAND_PX, _BAND_SHARE * float(np.sqrt(mask.sum() / np.pi)))
-    near: NDArray[np.bool_] = ndimage.distance_transform_edt(~mask) <= width
+    near = np.zeros_like(mask)
+    around = window(mask, math.ceil(width))
+    near[around] = ndimage.distance_transform_edt(~mask[around]) <= width
     return near
+
+
+def _core(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the eroded region; distances are taken where the region is only."""
+    eroded = np.zeros_like(mask)
+    around = window(mask, 1)
+    eroded[around] = core(depth_px(mask[around]))
+    return eroded
 
 
 def _seed_points(seeds: NDArray[np.int32], prompts: Sequence[Prompts], part: tuple[slice, slice]) -> None:
