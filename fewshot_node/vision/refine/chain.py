@@ -10,6 +10,7 @@ from itertools import groupby, islice
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from fewshot_node.errors import ConfigurationError
 from fewshot_node.records import Localization, Masks, Prompts
@@ -90,7 +91,9 @@ def _in_order(
     if threads == 1:
         yield from ((asked, claim(asked)) for asked in slices)
         return
-    with ThreadPoolExecutor(threads) as pool:
+    # Threads of OpenBLAS and OpenMP below ours wait for each other by spinning: 68 s instead of 4 for 100 slices.
+    alone = partial(threadpool_limits, 1, "openmp")
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads, initializer=alone) as pool:
         while few := list(islice(slices, _SLICES_A_THREAD * threads)):
             yield from zip(few, pool.map(claim, few), strict=True)
 
