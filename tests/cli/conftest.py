@@ -30,12 +30,13 @@ def home(tmp_path: Path) -> Path:
     return config
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def quiet_logging() -> Iterator[None]:
     """Put the loggers back that the program configures."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    named = {name: logging.getLogger(name).level for name in ("pynetdicom", "pydicom", "httpx", "httpcore")}
+    names = ("pynetdicom", "pydicom", "httpx", "httpcore", "fewshot_node")
+    named = {name: logging.getLogger(name).level for name in names}
     yield
     root.handlers[:], root.level = handlers, level
     for name, before in named.items():
@@ -43,9 +44,7 @@ def quiet_logging() -> Iterator[None]:
 
 
 @pytest.fixture
-def run(
-    home: Path, quiet_logging: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Printed]:
+def run(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Printed]:
     """Run ``fewshot-node --config node.toml ARGUMENTS``."""
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("NO_COLOR", "1")
