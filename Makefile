@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test check fix conformance bench bench-receive bench-deliver peers clean
+.PHONY: demo test check fix conformance bench bench-receive bench-deliver bench-vision peers clean
 
 demo: $(STAMP) peers
 	$(BIN)/fewshot-node demo $(ARGS)
@@ -28,7 +28,7 @@ conformance: $(STAMP)
 	$(BIN)/fewshot-node conformance --into README.md
 
 # Every benchmark, and the receiver's alone; ARGS names the parts to run: make bench-receive ARGS="speed memory".
-bench: bench-receive bench-deliver
+bench: bench-receive bench-deliver bench-vision
 
 bench-receive: $(STAMP) peers
 	$(BIN)/python -m tests.benchmarks.receive $(ARGS)
@@ -36,6 +36,10 @@ bench-receive: $(STAMP) peers
 # The fault matrix of deliveries; ARGS is how many series go through each fault.
 bench-deliver: $(STAMP) peers
 	$(BIN)/python -m tests.benchmarks.deliver $(ARGS)
+
+# The vision half's, with the packaged models; wants the machine to itself.
+bench-vision: $(STAMP)
+	$(BIN)/python -m tests.benchmarks.vision $(ARGS)
 
 # A real Orthanc, dcmtk and dicom3tools where root can install them; says what is missing otherwise.
 peers:
