@@ -20,22 +20,22 @@ _SLICES, _PAIRED_SLICES, _REPEATS = 48, 2, 5
 
 
 def head(board: Board) -> None:
-    """Measure each adapter that is trained, all labels, against the encoding of the same slices."""
-    scene = draw_patient(98, _SLICES)
-    encoding = _least(lambda: _encode(scene, encoder(), EncodeSettings()))
-    features = _encode(scene, encoder(), EncodeSettings())
-    board.detail(f"encoder {1000 * encoding / _SLICES:.1f} ms a slice")
-    for name in ("contrastive", "contrastive-concat", "classification", "context"):
-        adapter = taught(definition(name=name, references=REFERENCES, steps=10))
-        share = _least(partial(adapter.scores, features)) / encoding
-        if name == "contrastive":
-            board.bar("vision-head-vs-encoder", share, "<=", HEAD_SHARE)
-        else:
-            board.info(f"vision-head-vs-encoder-{name}", share)
-    board.detail("the bar is the head with references; the packaged encoder is small, beside DINOv2-S:")
-    vit, pair = dinov2_small(), draw_patient(98, 2)
-    features_s = _least(lambda: _encode(pair, vit, EncodeSettings(input_px=448))) / 2
-    board.info("vision-dinov2-s-448-ms-a-slice", 1000 * features_s)
+    """Measure the matching head, all labels, against the encoding of the same slices; others for information."""
+    for name, one, input_px, slices in (("embedded", encoder(), 256, 16), ("dinov2-s", dinov2_small(), 448, 3)):
+        scene, settings = draw_patient(98, slices), EncodeSettings(input_px=input_px)
+        features = _encode(scene, one, settings)
+        encoding = _least(partial(_encode, scene, one, settings))
+        board.detail(f"{name}, {input_px} px: {1000 * encoding / slices:.1f} ms a slice")
+        share = _head_seconds(features, one, input_px, "contrastive") / encoding
+        board.bar(f"vision-head-vs-encoder-{name}", share, "<=", HEAD_SHARE)
+        for other in ("contrastive-concat", "classification", "context")[: 3 if name == "embedded" else 2]:
+            share = _head_seconds(features, one, input_px, other) / encoding
+            board.info(f"vision-head-{other}-vs-encoder-{name}", share)
+
+
+def _head_seconds(features: FeatureMap, one: DenseEncoder, input_px: int, name: str) -> float:
+    adapter = taught(definition(input_px, name=name, references=REFERENCES, steps=10), one)
+    return _least(partial(adapter.scores, features))
 
 
 def factorised(board: Board) -> None:

@@ -84,9 +84,11 @@ def _template(seed: int) -> Template:
     )
 
 
-def definition(**adapter: object) -> TaskDefinition:
+def definition(input_px: int | None = None, **adapter: object) -> TaskDefinition:
     """Return the task with the default settings, its adapter's changed by key."""
     settings = TaskSettings()
+    if input_px is not None:
+        settings = replace(settings, encode=replace(settings.encode, input_px=input_px))
     return TaskDefinition(
         "bench-abdomen",
         TaskKind.SEGMENTATION,
@@ -101,6 +103,6 @@ def encoder() -> DenseEncoder:
     return load_encoder("embedded")
 
 
-def taught(task: TaskDefinition) -> Adapter:
-    """Teach a task on one slice of each of five patients."""
-    return fit_task(task, [_template(seed) for seed in range(1, TEMPLATES + 1)], encoder())[0]
+def taught(task: TaskDefinition, by: DenseEncoder | None = None) -> Adapter:
+    """Teach a task on one slice of each of five patients, by the packaged encoder unless another is given."""
+    return fit_task(task, [_template(seed) for seed in range(1, TEMPLATES + 1)], by or encoder())[0]
