@@ -10,7 +10,7 @@ import numpy as np
 from fewshot_node.errors import TemplateError
 from fewshot_node.evaluation.method import FittedMethod, Method, Prediction, Query
 from fewshot_node.evaluation.protocol import Draw, Unit, ceiling_draws, draws, templates_of
-from fewshot_node.evaluation.scores import score_landmarks, score_masks
+from fewshot_node.evaluation.scores import SUCCESS_MM, score_landmarks, score_masks
 from fewshot_node.evaluation.statistics import ALL_LABELS, CaseScore, Estimate, estimate, paired_p
 from fewshot_node.evaluation.suites import Case, CaseData, Suite
 from fewshot_node.records import TaskKind
@@ -23,6 +23,9 @@ MAIN_METRICS = ("iou", "accuracy@10px")
 """What a table leads with: masks have the first, landmarks the second."""
 
 METRICS = ("iou", "dice", "nsd", "hd95", "tnr", "tpr", "accuracy@10px", "mre", "seconds")
+"""Of which there are rows of data."""
+SHOWN_METRICS = (*METRICS, "fp_slices", "missed", *(f"success@{limit:g}mm" for limit in SUCCESS_MM))
+"""Of which a table or a page tells, where a suite has them."""
 
 
 @dataclass(frozen=True, slots=True)

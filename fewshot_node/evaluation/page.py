@@ -11,7 +11,7 @@ import jinja2
 import matplotlib
 from matplotlib.figure import Figure
 
-from fewshot_node.evaluation.compare import MAIN_METRICS, METRICS, Answer, Outcome, paired_tests
+from fewshot_node.evaluation.compare import MAIN_METRICS, SHOWN_METRICS, Answer, Outcome, paired_tests
 from fewshot_node.evaluation.overlays import SheetSettings, Structures, overlay_png
 from fewshot_node.evaluation.statistics import Estimate
 from fewshot_node.evaluation.suites import Suite
@@ -64,7 +64,7 @@ def write_page(path: Path, outcomes: Sequence[Outcome]) -> None:
 
 def _section(outcomes: Sequence[Outcome]) -> _Section:
     suite = outcomes[0].suite
-    metrics = [metric for metric in METRICS if any(one.estimate(metric) for one in outcomes)]
+    metrics = [metric for metric in SHOWN_METRICS if any(one.estimate(metric) for one in outcomes)]
     main = next(metric for metric in MAIN_METRICS if metric in metrics)
     others = tuple(metric for metric in metrics if metric != main)
     return _Section(
@@ -154,5 +154,5 @@ def _overlay(suite: Suite, answer: Answer) -> bytes:
     truth: Structures = answer.data.label_map
     if suite.kind is TaskKind.LANDMARKS:
         found = {one.label_value: one.index for one in answer.prediction.landmarks if one.index is not None}
-        truth = {value: (0.0, *place) for value, place in answer.data.points_rc.items()}
+        truth = answer.data.points
     return overlay_png(query, found, names, truth=truth, settings=_SHEET)

@@ -8,6 +8,7 @@ import numpy as np
 
 from fewshot_node.errors import EvaluationError
 from fewshot_node.evaluation.suites import Case, CaseData, Suite
+from fewshot_node.records import TaskKind
 from fewshot_node.tasks.points import LandmarkPoint
 from fewshot_node.tasks.templates import Template
 
@@ -81,14 +82,18 @@ def templates_of(suite: Suite, patient: str, unit: Unit, data: Sequence[tuple[Ca
 
 def _richness(data: CaseData, index: int) -> tuple[int, int]:
     labels = data.label_map[index]
-    return len(np.unique(labels)) + len(data.points_rc), int((labels > 0).sum())
+    points = {value for value, place in data.points.items() if round(place[0]) == index}
+    return len(points | set(np.unique(labels).tolist())), int((labels > 0).sum())
 
 
 def _template(suite: Suite, case: Case, data: CaseData, indices: Sequence[int]) -> Template:
     chosen = list(indices)
     label_map = data.label_map[chosen]
     asked_about = np.isin(label_map, [label.value for label in suite.labels])
-    points = [LandmarkPoint(value, 0, row, column) for value, (row, column) in sorted(data.points_rc.items())]
+    points: tuple[LandmarkPoint, ...] = ()
+    if suite.kind is TaskKind.LANDMARKS:
+        points = tuple(point for place, index in enumerate(chosen) for point in _points(data, index, place))
+        asked_about = np.zeros(label_map.shape, dtype=bool)
     return Template(
         name=f"{case.patient}-{case.name}",
         series_instance_uid=f"{case.patient}/{case.name}",
@@ -96,12 +101,23 @@ def _template(suite: Suite, case: Case, data: CaseData, indices: Sequence[int]) 
         array=data.array[chosen],
         label_map=np.where(asked_about, label_map, 0).astype(np.uint8),
         intensity_sample=_sample(data),
-        points=tuple(points),
+        points=points,
         spacing_mm=data.spacing_mm or _UNIT_SPACING,
         orientation=None,
         slice_indices=tuple(chosen),
         instance_uids=tuple(str(index) for index in chosen),
     )
+
+
+def _points(data: CaseData, index: int, place: int) -> Iterator[LandmarkPoint]:
+    """Yield the landmarks of one slice: of a structure the middle on that slice, else the point itself."""
+    labels = data.label_map[index]
+    for value, centre in sorted(data.points.items()):
+        if (labels == value).any():
+            row, column = np.argwhere(labels == value).mean(axis=0).tolist()
+            yield LandmarkPoint(value, place, row, column)
+        elif round(centre[0]) == index and not (data.label_map == value).any():
+            yield LandmarkPoint(value, place, centre[1], centre[2])
 
 
 def _sample(data: CaseData) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

@@ -1,5 +1,6 @@
 """One prediction against the truth: every score of the method, a number each."""
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,14 +22,17 @@ NSD_TOLERANCE = 2.0
 ACCURACY_SIDE_PX = 448
 ACCURACY_LIMIT_PX = 10.0
 """A landmark counts as found within this distance on the image scaled to that long side (paper, Eq. 11)."""
+SUCCESS_MM = (2.0, 2.5, 3.0, 4.0)
+"""Distances at which landmark success is counted where the image has a spacing (method.md, Scoring)."""
+_NO_SPACING = (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
     """One number about one label of one case.
 
-    `metric` is ``iou dice nsd hd95 tnr tpr accuracy@10px mre``; ``mre`` is in mm, or in pixels where the image
-    has no spacing.
+    `metric` is ``iou dice nsd hd95 tnr tpr accuracy@10px mre``, and beside these ``fp_slices``, ``missed`` and
+    ``success@2mm`` and so on; ``mre`` is in mm, or in pixels where the image has no spacing.
     """
 
     label: str
@@ -49,7 +53,7 @@ def score_masks(prediction: Prediction, data: CaseData, labels: tuple[Label, ...
         yield Score(names[one.label], "iou", one.iou)
         yield Score(names[one.label], "dice", one.dice)
         found, true = prediction.label_map == one.label, data.label_map == one.label
-        surfaces = _surfaces(found, true, data.spacing_mm or (1.0, 1.0, 1.0))
+        surfaces = _surfaces(found, true, data.spacing_mm or _NO_SPACING)
         for metric, value in surfaces.items():
             yield Score(names[one.label], metric, value)
     for seen in presence(prediction.label_map, data.label_map, values):
@@ -57,23 +61,32 @@ def score_masks(prediction: Prediction, data: CaseData, labels: tuple[Label, ...
             yield Score(names[seen.label], "tnr", seen.true_negative_rate)
         if seen.true_positive_rate is not None:
             yield Score(names[seen.label], "tpr", seen.true_positive_rate)
+        yield Score(names[seen.label], "fp_slices", float(seen.false_positive_slices))
 
 
 def score_landmarks(prediction: Prediction, data: CaseData, labels: tuple[Label, ...]) -> Iterator[Score]:
     """Score the landmarks that the truth holds; a missed one counts as wrong and has no distance."""
     places = {one.label_value: one.index for one in prediction.landmarks}
-    scale = ACCURACY_SIDE_PX / max(data.array.shape[1:])
     for label in labels:
-        true = data.points_rc.get(label.value)
+        true = data.points.get(label.value)
         if true is None:
             continue
         place = places.get(label.value)
-        if place is None:
-            yield Score(label.name, "accuracy@10px", 0.0)
-            continue
-        distance_px = float(np.hypot(place[1] - true[0], place[2] - true[1]))
-        yield Score(label.name, "accuracy@10px", float(distance_px * scale <= ACCURACY_LIMIT_PX))
-        yield Score(label.name, "mre", distance_px)
+        for metric, value in _reached(place, true, data).items():
+            yield Score(label.name, metric, value)
+
+
+def _reached(
+    place: tuple[float, float, float] | None, true: tuple[float, float, float], data: CaseData
+) -> Mapping[str, float]:
+    """Return the scores of one landmark; distances run across slices too, in pixels of the rows' size."""
+    spacing = np.array(data.spacing_mm or _NO_SPACING)
+    limits = SUCCESS_MM if data.spacing_mm else ()
+    distance = math.inf if place is None else float(np.linalg.norm(np.subtract(place, true) * spacing))
+    scaled_px = distance / spacing[1] * ACCURACY_SIDE_PX / max(data.array.shape[1:])
+    found = {"accuracy@10px": float(scaled_px <= ACCURACY_LIMIT_PX), "missed": float(place is None)}
+    found |= {f"success@{limit:g}mm": float(distance <= limit) for limit in limits}
+    return found if place is None else found | {"mre": distance}
 
 
 def _surfaces(

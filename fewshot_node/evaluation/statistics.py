@@ -43,7 +43,7 @@ class Estimate:
     worst_draw: float
 
 
-LESS_IS_BETTER = ("hd95", "mre", "seconds")
+LESS_IS_BETTER = ("hd95", "mre", "seconds", "fp_slices", "missed")
 
 
 def estimate(scores: Sequence[CaseScore], metric: str, label: str = ALL_LABELS) -> Estimate | None:

@@ -35,16 +35,16 @@ class CaseData:
     array
         float32 (slices, rows, columns).
     label_map
-        uint8, the same shape; empty of labels for landmarks.
-    points_rc
-        Label value -> (row, column) for landmarks, on the only slice.
+        uint8, the same shape; for landmarks the structures whose centres they are, as far as they are known.
+    points
+        Label value -> fractional (slice, row, column) for landmarks.
     spacing_mm
         Along slices, rows and columns; None when the file does not say.
     """
 
     array: NDArray[np.float32]
     label_map: LabelArray
-    points_rc: Mapping[int, tuple[float, float]]
+    points: Mapping[int, tuple[float, float, float]]
     spacing_mm: tuple[float, float, float] | None
 
 
@@ -76,7 +76,8 @@ class Case:
         """
         array, spacing_mm = read_array(self.image)
         if self.truth.suffix == ".json":
-            return CaseData(array.astype(np.float32), np.zeros(array.shape, np.uint8), _read_points(self.truth), None)
+            none = np.zeros(array.shape, np.uint8)
+            return CaseData(array.astype(np.float32), none, _read_points(self.truth), spacing_mm)
         labels = self._merged(array.shape) if self.truth.is_dir() else _alike(self.truth, array.shape)
         return CaseData(array.astype(np.float32), labels.astype(np.uint8), {}, spacing_mm)
 
@@ -203,9 +204,9 @@ def _read_nrrd(path: Path) -> tuple[NDArray[Any], tuple[float, float, float]]:
     return flat.transpose(2, 1, 0), (slices_mm, rows_mm, columns_mm)
 
 
-def _read_points(path: Path) -> dict[int, tuple[float, float]]:
+def _read_points(path: Path) -> dict[int, tuple[float, float, float]]:
     try:
         stored = json.loads(path.read_text())
-        return {int(value): (float(row), float(column)) for value, (column, row) in stored.items()}
+        return {int(value): (0.0, float(row), float(column)) for value, (column, row) in stored.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise EvaluationError(f'{path}: no points; expected {{"label value": [column, row]}}') from error

@@ -53,7 +53,12 @@ def _hd95(first: np.ndarray, second: np.ndarray, spacing: tuple[float, float, fl
 
 def test_a_label_that_nobody_drew_has_no_overlap_but_presence() -> None:
     scores = masks(square(1, 1, 3), np.zeros((1, 40, 40), dtype=np.uint8))
-    assert scores == {("one", "tnr"): 0.0, ("two", "tnr"): 1.0}
+    assert scores == {
+        ("one", "tnr"): 0.0,
+        ("two", "tnr"): 1.0,
+        ("one", "fp_slices"): 1.0,
+        ("two", "fp_slices"): 0.0,
+    }
 
 
 def test_a_missed_label_scores_zero_and_has_no_distance() -> None:
@@ -64,13 +69,28 @@ def test_a_missed_label_scores_zero_and_has_no_distance() -> None:
 
 def test_landmarks_are_counted_on_the_grid_of_448_pixels() -> None:
     truth = CaseData(
-        np.zeros((1, 896, 448), np.float32), np.zeros((1, 896, 448), np.uint8), {1: (100, 50), 2: (9, 9)}, None
+        np.zeros((1, 896, 448), np.float32), np.zeros((1, 896, 448), np.uint8), {1: (0, 100, 50), 2: (0, 9, 9)}, None
     )
     # 18 px of 896 are 9 of 448: found. The second is absent: wrong, and without a distance.
     answer = (Landmark(1, (0.0, 118.0, 50.0), 0.9), Landmark(2, None, 0.1))
     found = score_landmarks(Prediction(truth.label_map, landmarks=answer), truth, LABELS)
     assert {(one.label, one.metric): one.value for one in found} == {
         ("one", "accuracy@10px"): 1.0,
+        ("one", "missed"): 0.0,
         ("one", "mre"): 18.0,
         ("two", "accuracy@10px"): 0.0,
+        ("two", "missed"): 1.0,
     }
+
+
+def test_landmarks_of_volumes_are_measured_in_mm_across_slices() -> None:
+    none = np.zeros((9, 112, 112), np.uint8)
+    truth = CaseData(none.astype(np.float32), none, {1: (4, 50, 60), 2: (0, 5, 5)}, (2.0, 0.5, 0.5))
+    # One slice and 3 columns away: sqrt(2^2 + 1.5^2) = 2.5 mm, 5 px, which are 20 on the grid of 448.
+    answer = (Landmark(1, (5.0, 50.0, 63.0), 0.9), Landmark(2, (0.0, 5.0, 6.0), 0.9))
+    found = {
+        (one.label, one.metric): one.value for one in score_landmarks(Prediction(none, landmarks=answer), truth, LABELS)
+    }
+    assert found["one", "mre"] == pytest.approx(2.5)
+    assert [found["one", f"success@{limit}mm"] for limit in ("2", "2.5", "3", "4")] == [0, 1, 1, 1]
+    assert (found["one", "accuracy@10px"], found["two", "accuracy@10px"]) == (0.0, 1.0)

@@ -79,7 +79,7 @@ def test_points_come_as_row_and_column(tmp_path: Path) -> None:
     (home / "c.points.json").write_text(json.dumps({"4": [6.0, 2.5]}))
     suite = read_suite(folder)
     assert suite.kind is TaskKind.LANDMARKS
-    assert suite.cases[0].load().points_rc == {4: (2.5, 6.0)}
+    assert suite.cases[0].load().points == {4: (0.0, 2.5, 6.0)}
 
 
 def test_what_is_wrong_is_named(tmp_path: Path) -> None:
