@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fewshot_node.evaluation.compare import Outcome
 
 _METRICS = ("iou", "accuracy@10px", "dice", "nsd", "hd95", "tnr", "tpr", "mre", "seconds")
-_TABLE_WIDTH = 132
+_TABLE_WIDTH = 160
 
 
 def register(app: typer.Typer) -> None:
@@ -92,16 +92,20 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _table(name: str, outcomes: Sequence["Outcome"]) -> Table:
-    """Rows of methods; the main score with its interval over patients and its worst draw, the others as means."""
+    """Rows of methods; the main score with its interval over patients and its spread over draws, else means."""
     metrics = [metric for metric in _METRICS if any(one.estimate(metric) for one in outcomes)]
     main = next(metric for metric in _METRICS if metric in metrics)
-    table = Table("method", "refine", "shots", main, "95 %", "worst draw", *metrics[1:], title=name)
+    costs = ("register s", "peak MiB")
+    table = Table("method", "refine", "shots", main, "95 %", "spread", "worst draw", *metrics[1:], *costs, title=name)
     for outcome in outcomes:
         first = outcome.estimate(main)
-        spread = (f"{first.low:.3f}-{first.high:.3f}", f"{first.worst_draw:.3f}") if first else ("-", "-")
+        spread = ("-",) * 3
+        if first:
+            spread = (f"{first.low:.3f}-{first.high:.3f}", f"{first.draw_spread:.3f}", f"{first.worst_draw:.3f}")
         means = [f"{found.mean:.3f}" if found else "-" for found in map(outcome.estimate, metrics)]
         shots = f"{outcome.shots} {outcome.unit}"
-        table.add_row(outcome.method, outcome.entry.refine, shots, means[0], *spread, *means[1:])
+        cost = (f"{outcome.cost.register_s:.2f}", f"{outcome.cost.peak_mib:.0f}")
+        table.add_row(outcome.method, outcome.entry.refine, shots, means[0], *spread, *means[1:], *cost)
     return table
 
 

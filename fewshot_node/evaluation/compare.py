@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from fewshot_node.errors import TemplateError
+from fewshot_node.evaluation.memory import PeakMemory
 from fewshot_node.evaluation.method import FittedMethod, Method, Prediction, Query
 from fewshot_node.evaluation.protocol import Draw, Unit, ceiling_draws, draws, templates_of
 from fewshot_node.evaluation.scores import SUCCESS_MM, score_landmarks, score_masks
@@ -81,17 +82,37 @@ class Answer:
     score: float
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a row needed beside the seconds of its answers.
+
+    Attributes
+    ----------
+    register_s
+        Mean seconds to learn a task from its templates, their encoding included.
+    peak_mib
+        Most memory of the process while it ran; what earlier rows left to be used again is part of it.
+    """
+
+    register_s: float
+    peak_mib: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """All case scores of one method on one suite with one number of shots, and the answers of its first draw."""
+    """All case scores of one method on one suite with one number of shots.
+
+    `answers` are the worst, the median and the best case of its first draw.
+    """
 
     suite: Suite
     entry: Entry
     shots: int
     unit: Unit
     scores: tuple[CaseScore, ...]
+    cost: Cost
     is_ceiling: bool = False
-    answers: tuple["Answer", ...] = ()
+    answers: tuple[Answer, ...] = ()
 
     @property
     def method(self) -> str:
@@ -153,17 +174,30 @@ class _Loaded:
         """Fit a method anew for each draw and ask it about all other patients."""
         scores: list[CaseScore] = []
         answers: list[Answer] = []
-        for draw in chosen:
-            templates = [one for name in draw.teaching for one in templates_of(self.suite, name, unit, self.data)]
-            fitted = entry.method.fit(_definition(self.suite, templates), templates)
-            for case, data in self.data:
-                if case.patient in draw.asked:
-                    prediction, found = _ask(self.suite, fitted, draw, case, data, self.queries[case])
+        register_s: list[float] = []
+        with PeakMemory() as memory:
+            for draw in chosen:
+                started = time.perf_counter()
+                fitted = self._fit(entry.method, draw, unit)
+                register_s.append(time.perf_counter() - started)
+                for answer, found in self._answers(fitted, draw):
                     scores += found
                     if draw is chosen[0]:
-                        answers.append(Answer(case, self.queries[case], prediction, data, _main_score(found)))
-            advance()
-        return Outcome(self.suite, entry, shots, unit, tuple(scores), answers=tuple(answers))
+                        answers.append(answer)
+                advance()
+        cost = Cost(float(np.mean(register_s)), memory.peak_mib)
+        return Outcome(self.suite, entry, shots, unit, tuple(scores), cost, answers=_telling(answers))
+
+    def _fit(self, method: Method, draw: Draw, unit: Unit) -> FittedMethod:
+        templates = [one for name in draw.teaching for one in templates_of(self.suite, name, unit, self.data)]
+        return method.fit(_definition(self.suite, templates), templates)
+
+    def _answers(self, fitted: FittedMethod, draw: Draw) -> Iterator[tuple[Answer, list[CaseScore]]]:
+        for case, data in self.data:
+            if case.patient in draw.asked:
+                query = self.queries[case]
+                prediction, found = _ask(self.suite, fitted, draw, case, data, query)
+                yield Answer(case, query, prediction, data, _main_score(found)), found
 
 
 def _definition(suite: Suite, templates: Sequence[Template]) -> TaskDefinition:
@@ -198,6 +232,13 @@ def _main_score(scores: Sequence[CaseScore]) -> float:
         if values:
             return float(np.mean(values))
     return math.nan
+
+
+def _telling(answers: Sequence[Answer]) -> tuple[Answer, ...]:
+    """Return the worst, the median and the best, each once; others would only fill the memory."""
+    ranked = sorted((one for one in answers if not math.isnan(one.score)), key=lambda one: one.score)
+    places = {0, len(ranked) // 2, len(ranked) - 1} if ranked else set()
+    return tuple(ranked[place] for place in sorted(places))
 
 
 def paired_tests(outcomes: Sequence[Outcome]) -> Iterator[str]:

@@ -1,7 +1,6 @@
 """The comparison as one self-contained page: tables, curves over shots, tests, and pictures of cases."""
 
 import base64
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import StringIO
@@ -69,7 +68,7 @@ def _section(outcomes: Sequence[Outcome]) -> _Section:
     others = tuple(metric for metric in metrics if metric != main)
     return _Section(
         name=suite.name,
-        head=(main, "95 % over patients", "spread over draws", "worst draw", *others),
+        head=(main, "95 % over patients", "spread over draws", "worst draw", *others, "s to register", "peak MiB"),
         lines=tuple(_line(outcome, main, others) for outcome in outcomes),
         label_head=tuple(_told(one) for one in outcomes),
         labels=tuple(_label_row(label.name, main, outcomes) for label in suite.labels),
@@ -89,7 +88,8 @@ def _line(outcome: Outcome, main: str, others: Sequence[str]) -> _Line:
     spread = ("-",) * 3
     if found:
         spread = (f"{found.low:.3f} to {found.high:.3f}", f"{found.draw_spread:.3f}", f"{found.worst_draw:.3f}")
-    figures = (_mean(found), *spread, *(_mean(outcome.estimate(metric)) for metric in others))
+    cost = (f"{outcome.cost.register_s:.2f}", f"{outcome.cost.peak_mib:.0f}")
+    figures = (_mean(found), *spread, *(_mean(outcome.estimate(metric)) for metric in others), *cost)
     return _Line(outcome.method, outcome.entry.refine, f"{outcome.shots} {outcome.unit}", figures)
 
 
@@ -134,7 +134,7 @@ def _series(outcomes: Sequence[Outcome], main: str) -> Mapping[tuple[str, str], 
 
 def _pictures(outcome: Outcome) -> Iterator[_Picture]:
     """Show the best, the median and the worst case of a row's first draw."""
-    ranked = sorted((one for one in outcome.answers if not math.isnan(one.score)), key=lambda one: one.score)
+    ranked = outcome.answers
     if not ranked:
         return
     for title, index in {"best": -1, "median": len(ranked) // 2, "worst": 0}.items():

@@ -86,6 +86,7 @@ def test_rows_say_what_was_measured(suite: Suite) -> None:
     assert rows["blind", "bar", "tnr"]["mean"] == 1
     assert rows["right", "all", "seconds"]["mean"] == pytest.approx(100, abs=5)  # what was reused counts
     assert ("right", "bar", "seconds") not in rows
+    assert all(outcome.cost.peak_mib > 10 and 0 <= outcome.cost.register_s < 1 for outcome in outcomes)
     assert {
         "suite",
         "method",
@@ -148,3 +149,9 @@ def test_labels_that_no_template_shows_score_nothing(tmp_path: Path) -> None:
 
     list(compare(suite, [Entry(Watcher("w"), "", "")], Protocol((1,), draws=8)))
     assert set(seen) == {(1,), (1, 2)}
+
+
+def test_the_worst_the_median_and_the_best_answer_are_kept(suite: Suite) -> None:
+    (outcome,) = compare(suite, [Entry(Threshold("blind", is_right=False), "", "")], Protocol((1,), draws=2))
+    # Three patients are asked: their first slices hold the bar, which is missed, their second ones do not.
+    assert [answer.score for answer in outcome.answers] == [0.5, 1.0, 1.0]
