@@ -170,6 +170,22 @@ def test_the_embedded_sam_is_found_by_name_and_missed_by_name(sam_folder, tmp_pa
         load_sam("embedded")
 
 
+def test_the_embedded_sam_is_packaged_and_turns_prompts_on_a_disc_into_the_disc():
+    """The model saw synthetic images only; a plain disc, prompted as the node prompts, is the least it must find."""
+    engine = load_sam("embedded")
+    rows, columns = np.ogrid[:96, :96]
+    disc = (rows - 50) ** 2 + (columns - 44) ** 2 <= 20**2
+    image = np.repeat(np.where(disc, 0.7, 0.3).astype(np.float32)[None], 3, axis=0)
+    points = np.array([[[44, 50], [36, 44], [52, 58]]], dtype=np.float32)
+    box = np.array([[24, 30, 64, 70]], dtype=np.float32)
+    answer = engine.segment(engine.embed(image), PromptBatch(points, np.ones((1, 3), bool), box), multimask=False)
+    found = answer.logits[0, 0] > 0
+    assert (found & disc).sum() / (found | disc).sum() > 0.8
+    folder = sam_loading.EMBEDDED_SAM
+    assert "Held-out score" in (folder / "CARD.md").read_text()
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 10e6
+
+
 def test_a_real_sam_answers_on_the_image_grid_and_repeats(sam_folder):
     engine = load_sam(sam_folder)
     assert len(engine.weights_digest) == 64
