@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import urllib.error
@@ -18,6 +19,14 @@ from fewshot_node.demo.deployment import orthanc_document
 
 ORTHANC_START_S = 30.0
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+def pytest_configure() -> None:
+    """Let the programs that tests start be interrupted, even where a shell started the tests in the background.
+
+    Such a shell has them ignore SIGINT, and a child inherits that.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
