@@ -75,6 +75,7 @@ def summarise_masks(
         findings=findings,
         label_map=masks.label_map,
         algorithm=identify_algorithm(task, models, details),
+        output=task.definition.settings.output,
     )
 
 
@@ -100,6 +101,7 @@ def summarise_landmarks(volume: Volume, task: PublishedTask, models: Models, loc
         findings=tuple(findings),
         label_map=None,
         algorithm=identify_algorithm(task, models),
+        output=task.definition.settings.output,
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fewshot_node.output import OutputSettings
 from fewshot_node.uids import digest_parts
 
 FloatArray = NDArray[np.floating]
@@ -323,7 +324,12 @@ class StructureFinding:
 class Result:
     """What one task says about one series, ready to be written as SEG and SR.
 
-    `label_map` is None for a landmark task.
+    Attributes
+    ----------
+    label_map
+        None for a landmark task.
+    output
+        Which objects are written from it.
     """
 
     task_name: str
@@ -332,6 +338,7 @@ class Result:
     findings: tuple[StructureFinding, ...]
     label_map: LabelArray | None
     algorithm: AlgorithmIdentity
+    output: OutputSettings = field(default_factory=OutputSettings)
 
     def content_digest(self) -> str:
         """Digest of everything in the result that an object written from it can show."""

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from fewshot_node.cli.printing import plain_console, print_table
 from fewshot_node.cli.state import cli_state
+from fewshot_node.output import OUTPUT_CHOICES, OutputSettings
 from fewshot_node.records import TaskKind
 
 app = typer.Typer(no_args_is_help=True)
@@ -20,6 +21,7 @@ _ADAPTER_HELP = (
     "prototype, lda or basic (mean similarity, the paper's)."
 )
 _REFINE_HELP = "Mask refinement: none, walker (random walker), or sam, which needs worker.sam in the settings."
+_OUTPUT_HELP = f"Which objects results become, KEY=VALUE; repeat. {OUTPUT_CHOICES}"
 
 TaskName = Annotated[str, typer.Argument(metavar="TASK", help="Name of the task.")]
 
@@ -33,6 +35,7 @@ def add(
     rule: Annotated[list[str] | None, typer.Option(help=_RULE_HELP)] = None,
     adapter: Annotated[str, typer.Option(help=_ADAPTER_HELP)] = "context",
     refine: Annotated[str, typer.Option(help=_REFINE_HELP)] = "walker",
+    output: Annotated[list[str] | None, typer.Option(help=_OUTPUT_HELP)] = None,
     description: Annotated[str, typer.Option(help="A sentence for people.")] = "",
 ) -> None:
     """Register a task; templates come next (``template add``)."""
@@ -47,7 +50,11 @@ def add(
         kind=kind,
         labels=tuple(parse_label(text, kind) for text in label),
         rules=tuple(parse_rule(text) for text in rule or []),
-        settings=TaskSettings(adapter=AdapterSettings(name=adapter), refine=usual_refinement(refine)),
+        settings=TaskSettings(
+            adapter=AdapterSettings(name=adapter),
+            refine=usual_refinement(refine),
+            output=OutputSettings().changed(output or []),
+        ),
         description=description,
     )
     Registry(cli_state(context).settings.tasks).add(definition)
@@ -62,6 +69,7 @@ def change(
     rule: Annotated[list[str] | None, typer.Option(help=f'Replaces all rules; "" for none. {_RULE_HELP}')] = None,
     adapter: Annotated[str | None, typer.Option(help=_ADAPTER_HELP)] = None,
     refine: Annotated[str | None, typer.Option(help=_REFINE_HELP)] = None,
+    output: Annotated[list[str] | None, typer.Option(help=_OUTPUT_HELP)] = None,
     description: Annotated[str | None, typer.Option(help="A sentence for people.")] = None,
 ) -> None:
     """Change what is given and keep the rest; published revisions stay as they are."""
@@ -70,8 +78,9 @@ def change(
     from fewshot_node.tasks.rule_text import parse_rule
     from fewshot_node.tasks.task import usual_refinement
 
-    if not label and not rule and adapter is None and refine is None and description is None:
-        raise typer.BadParameter("nothing to change: give --label, --rule, --adapter, --refine or --description")
+    if not label and not rule and not output and adapter is None and refine is None and description is None:
+        options = "--label, --rule, --adapter, --refine, --output or --description"
+        raise typer.BadParameter(f"nothing to change: give {options}")
     registry = Registry(cli_state(context).settings.tasks)
     old = registry.definition(name)
     settings = old.settings
@@ -83,6 +92,7 @@ def change(
             settings,
             adapter=replace(settings.adapter, name=adapter or settings.adapter.name),
             refine=usual_refinement(refine) if refine else settings.refine,
+            output=settings.output.changed(output or []),
         ),
         description=old.description if description is None else description,
     )
@@ -133,6 +143,7 @@ def show(context: typer.Context, name: TaskName) -> None:
         console.print("  rule     none: the task takes no series by itself")
     console.print(f"  adapter  {definition.settings.adapter.name}")
     console.print(f"  refine   {definition.settings.refine.engine}")
+    console.print(f"  output   {definition.settings.output}")
     for template in registry.template_names(name):
         console.print(f"  template {template}")
     for revision in registry.revisions(name):

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from fewshot_node.errors import TaskError
+from fewshot_node.output import OutputSettings
 from fewshot_node.records import Label, TaskKind
 from fewshot_node.tasks.augment import AugmentSettings
 from fewshot_node.tasks.rules import Rule, rule_from_data, rule_to_data
@@ -44,6 +45,7 @@ class TaskSettings:
     cleaning: CleaningSettings = field(default_factory=CleaningSettings)
     landmarks: LandmarkSettings = field(default_factory=LandmarkSettings)
     refine: RefineSettings = field(default_factory=usual_refinement)
+    output: OutputSettings = field(default_factory=OutputSettings)
 
 
 @dataclass(frozen=True, slots=True)

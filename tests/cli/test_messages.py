@@ -365,3 +365,17 @@ def test_doctor_names_what_is_wrong_and_goes_on(run: Run, home: Path) -> None:
     assert "worker:" not in printed.out
     assert "FAIL PACS" in printed.out
     assert "ok   home" in printed.out
+
+
+def test_output_is_changed_by_key_and_shown(run: Run, organs: str) -> None:
+    assert "output   segmentation=binary empty_frames=omit" in run("task", "show", organs).out
+    assert run("task", "change", organs, "--output", "segmentation=fractional", "--output", "rtstruct=true").status == 0
+    assert "output   segmentation=fractional empty_frames=omit overlay=none rtstruct=true" in (
+        run("task", "show", organs).out
+    )
+
+
+def test_an_unknown_output_lists_what_is_allowed(run: Run, organs: str) -> None:
+    printed = run("task", "change", organs, "--output", "segmentation=surface")
+    assert printed.status == 1
+    assert "'surface' is unknown: give one of binary, fractional, labelmap" in printed.error

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from fewshot_node.errors import FewshotNodeError, TaskError
+from fewshot_node.output import OutputSettings
 from fewshot_node.records import TaskKind
 from fewshot_node.tasks.augment import AugmentSettings
 from fewshot_node.tasks.codes import parse_label
@@ -42,6 +43,9 @@ def rich() -> TaskDefinition:
             encode=EncodeSettings(input_px=96, intensity=IntensitySettings(ct_windows=((50.0, 350.0),))),
             augment=AugmentSettings(count=3, seed=5),
             cleaning=CleaningSettings(by_label={3: ComponentRule(policy="largest")}),
+            output=OutputSettings(
+                segmentation="labelmap", empty_frames="keep", overlay="secondary-capture", rtstruct=True
+            ),
         ),
         description="Leber und Milz, für die Übung",
     )
@@ -50,6 +54,12 @@ def rich() -> TaskDefinition:
 def test_definition_survives_json(rich: TaskDefinition) -> None:
     data = json.loads(json.dumps(definition_to_data(rich)))
     assert definition_from_data(data, "x") == rich
+
+
+def test_a_definition_written_before_there_was_output_has_the_usual_one(rich: TaskDefinition) -> None:
+    data = definition_to_data(rich)
+    del data["settings"]["output"]
+    assert definition_from_data(data, "x").settings.output == OutputSettings()
 
 
 def change(data: dict[str, Any], path: str, value: object) -> dict[str, Any]:
@@ -74,6 +84,8 @@ def change(data: dict[str, Any], path: str, value: object) -> dict[str, Any]:
         ("schema_version", 2, "schema_version is 2"),
         ("schema_version", None, "schema_version is None"),
         ("settings/adapter/name", "magic", "'magic'"),
+        ("settings/output/segmentation", "surface", "settings.output.segmentation: "),
+        ("settings/output/colour", "red", "unknown key settings.output.colour"),
         ("rules/0/attribute", "Modallity", "did you mean Modality"),
         ("name", "../evil", "not acceptable"),
         ("labels", [], "no label"),
