@@ -16,6 +16,8 @@ from fewshot_node.dicom.ledger.records import (
     SeriesNote,
     SeriesState,
     SeriesWarning,
+    ShadowOutcome,
+    ShadowState,
     TaskOutcome,
     TryEnd,
 )
@@ -32,6 +34,8 @@ __all__ = [
     "SeriesNote",
     "SeriesState",
     "SeriesWarning",
+    "ShadowOutcome",
+    "ShadowState",
     "TaskOutcome",
     "TryEnd",
     "utc_now",

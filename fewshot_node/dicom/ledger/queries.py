@@ -14,9 +14,11 @@ from fewshot_node.dicom.ledger.records import (
     SeriesNote,
     SeriesState,
     SeriesWarning,
+    ShadowOutcome,
+    ShadowState,
     TaskOutcome,
 )
-from fewshot_node.dicom.ledger.schema import OUTCOMES, SERIES, WARNINGS
+from fewshot_node.dicom.ledger.schema import OUTCOMES, SERIES, SHADOWS, WARNINGS
 from fewshot_node.records import SeriesKey
 
 _ENTRY_COLUMNS = [
@@ -24,6 +26,7 @@ _ENTRY_COLUMNS = [
 ]
 _OUTCOME_COLUMNS = [OUTCOMES.c.task_name, OUTCOMES.c.task_revision, OUTCOMES.c.state, OUTCOMES.c.reason]
 _OUTCOME_COLUMNS += [OUTCOMES.c.segmentation_instance_uid, OUTCOMES.c.report_instance_uid, OUTCOMES.c.seconds]
+_SHADOW_COLUMNS = [SHADOWS.c[column.name] for column in _OUTCOME_COLUMNS]
 
 
 def of_key(key: SeriesKey, table: Table = SERIES) -> ColumnElement[bool]:
@@ -155,7 +158,7 @@ def keep_warning(connection: Connection, series_uid: str, text: str, when: datet
         connection.execute(insert(WARNINGS).values(series_instance_uid=series_uid, text=text, time=when))
 
 
-def outcome_values(key: SeriesKey, outcome: TaskOutcome) -> dict[str, Any]:
+def outcome_values(key: SeriesKey, outcome: TaskOutcome | ShadowOutcome) -> dict[str, Any]:
     """Return the row of an outcome."""
     values = {column.name: getattr(outcome, column.name) for column in _OUTCOME_COLUMNS}
     key_values = {"series_instance_uid": key.series_instance_uid, "revision": key.revision}
@@ -167,12 +170,14 @@ def to_entry(connection: Connection, row: Row[Any]) -> SeriesEntry:
     key = SeriesKey(row.series_instance_uid, row.revision)
     values = {column.name: getattr(row, column.name) for column in _ENTRY_COLUMNS}
     outcomes = select(*_OUTCOME_COLUMNS).where(of_key(key, OUTCOMES)).order_by(OUTCOMES.c.task_name)
+    shadows = select(*_SHADOW_COLUMNS).where(of_key(key, SHADOWS)).order_by(SHADOWS.c.task_name)
     same_series = WARNINGS.c.series_instance_uid == key.series_instance_uid
     warnings = select(WARNINGS.c.text, WARNINGS.c.time).where(same_series).order_by(WARNINGS.c.id)
     return SeriesEntry(
         **{**values, "state": SeriesState(row.state)},
         key=key,
         outcomes=tuple(_to_outcome(found) for found in connection.execute(outcomes)),
+        shadows=tuple(_to_shadow(found) for found in connection.execute(shadows)),
         warnings=tuple(SeriesWarning(found.text, found.time) for found in connection.execute(warnings)),
     )
 
@@ -180,3 +185,8 @@ def to_entry(connection: Connection, row: Row[Any]) -> SeriesEntry:
 def _to_outcome(row: Row[Any]) -> TaskOutcome:
     values = row._asdict()
     return TaskOutcome(**{**values, "state": SeriesState(row.state)})
+
+
+def _to_shadow(row: Row[Any]) -> ShadowOutcome:
+    values = row._asdict()
+    return ShadowOutcome(**{**values, "state": ShadowState(row.state)})

@@ -45,6 +45,30 @@ class TaskOutcome:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
+class ShadowState(StrEnum):
+    """Where a task revision that runs beside the live one, and sends nothing, stands with a series.
+
+    ``running -> kept | failed``; one that stays *running* was cut short with its worker.
+    """
+
+    RUNNING = "running"
+    KEPT = "kept"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowOutcome:
+    """What one shadow revision of a task came to for one revision of a series; nothing of it leaves."""
+
+    task_name: str
+    task_revision: int
+    state: ShadowState
+    reason: str = ""
+    segmentation_instance_uid: str | None = None
+    report_instance_uid: str | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class SeriesWarning:
     """Something odd about a series that did not stop it."""
@@ -89,6 +113,7 @@ class SeriesEntry:
     expected: int | None = None
     removed_at: datetime | None = None
     outcomes: tuple[TaskOutcome, ...] = ()
+    shadows: tuple[ShadowOutcome, ...] = ()
     warnings: tuple[SeriesWarning, ...] = ()
 
 

@@ -33,7 +33,7 @@ from sqlalchemy.types import TypeDecorator
 
 from fewshot_node.errors import ConfigurationError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 BUSY_TIMEOUT_S = 30.0
 WRITE = "ledger_write"
 """Execution option of connections that are going to write."""
@@ -136,9 +136,25 @@ DELIVERIES = Table(
     Index("deliveries_due", "state", "next_try"),
 )
 
+SHADOWS = Table(
+    "shadows",
+    METADATA,
+    Column("series_instance_uid", String(64), primary_key=True),
+    Column("revision", Integer, primary_key=True, autoincrement=False),
+    Column("task_name", String(255), primary_key=True),
+    Column("task_revision", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("segmentation_instance_uid", String(64)),
+    Column("report_instance_uid", String(64)),
+    Column("seconds", JSON, nullable=False),
+)
+"""Outcomes of what sends nothing: apart from the others, since the end of a series does not depend on them."""
+
 _MIGRATIONS: dict[int, tuple[Column[Any] | Table, ...]] = {
     1: (SERIES.c.expected, SERIES.c.removed_at),
     2: (DELIVERIES,),
+    3: (SHADOWS,),
 }
 """Columns of `series`, and tables, that the version after the named one has added."""
 

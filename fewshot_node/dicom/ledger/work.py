@@ -18,8 +18,16 @@ from fewshot_node.dicom.ledger.queries import (
     outcome_values,
     somebody_works,
 )
-from fewshot_node.dicom.ledger.records import FINAL_STATES, ExpiredClaim, Parcel, SeriesEntry, SeriesState, TaskOutcome
-from fewshot_node.dicom.ledger.schema import OUTCOMES, SERIES
+from fewshot_node.dicom.ledger.records import (
+    FINAL_STATES,
+    ExpiredClaim,
+    Parcel,
+    SeriesEntry,
+    SeriesState,
+    ShadowOutcome,
+    TaskOutcome,
+)
+from fewshot_node.dicom.ledger.schema import OUTCOMES, SERIES, SHADOWS
 from fewshot_node.records import SeriesKey
 
 
@@ -156,10 +164,18 @@ class Ledger(LedgerDeliveries):
             if not change(connection, is_held_by(key, worker), values):
                 return False
             connection.execute(delete(OUTCOMES).where(of_key(key, OUTCOMES)))
+            connection.execute(delete(SHADOWS).where(of_key(key, SHADOWS)))
             if outcomes:
                 connection.execute(insert(OUTCOMES), [outcome_values(key, outcome) for outcome in outcomes])
             replace_parcels(connection, key, parcels, now)
         return True
+
+    def note_shadow(self, key: SeriesKey, outcome: ShadowOutcome) -> None:
+        """Note where a shadow revision of a task stands with a series, in the place of what was noted before."""
+        of_task = and_(of_key(key, SHADOWS), SHADOWS.c.task_name == outcome.task_name)
+        with self._write() as connection:
+            connection.execute(delete(SHADOWS).where(of_task))
+            connection.execute(insert(SHADOWS).values(**outcome_values(key, outcome)))
 
     def retry(self, series_uid: str) -> SeriesKey | None:
         """Send the newest revision through once more; None unless its work has ended and its instances are here."""

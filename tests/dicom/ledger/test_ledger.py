@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fewshot_node.dicom.identity import InstanceIdentity, encode_file_meta
-from fewshot_node.dicom.ledger import Ledger, SeriesNote, SeriesState, TaskOutcome
+from fewshot_node.dicom.ledger import Ledger, SeriesNote, SeriesState, ShadowOutcome, ShadowState, TaskOutcome
 from fewshot_node.dicom.spool import Spool
 from fewshot_node.errors import ConfigurationError, RetryableError, SeriesError
 from fewshot_node.records import SeriesKey
@@ -170,6 +170,31 @@ def test_only_the_holder_of_the_claim_finishes(ledger: Ledger, state: SeriesStat
 def test_finish_takes_final_states_only(ledger: Ledger) -> None:
     with pytest.raises(ValueError, match="complete"):
         ledger.finish(dispatched(ledger), "a", SeriesState.COMPLETE, "", [])
+
+
+def test_a_shadow_is_noted_beside_the_outcomes_and_ends_no_series(ledger: Ledger) -> None:
+    key = dispatched(ledger)
+    assert ledger.claim(key, 1, "a", 60)
+    live = TaskOutcome("liver", 1, SeriesState.FAILED, "no")
+    assert ledger.finish(key, "a", SeriesState.FAILED, "liver: no", [live])
+    ledger.note_shadow(key, ShadowOutcome("liver", 2, ShadowState.RUNNING))
+    kept = ShadowOutcome("liver", 2, ShadowState.KEPT, "", "1.9", "1.8", {"encode": 0.5})
+    ledger.note_shadow(key, kept)
+    entry = ledger.get("1.2")
+    assert entry is not None
+    assert (entry.state, entry.outcomes, entry.shadows) == (SeriesState.FAILED, (live,), (kept,))
+
+
+def test_a_series_computed_again_begins_without_shadows(ledger: Ledger) -> None:
+    key = dispatched(ledger)
+    for attempt in (1, 2):
+        assert ledger.claim(key, attempt, "a", 60)
+        assert ledger.finish(key, "a", SeriesState.NO_TASK, "", [])
+        entry = ledger.get("1.2")
+        assert entry is not None
+        assert entry.shadows == ()
+        ledger.note_shadow(key, ShadowOutcome("liver", attempt, ShadowState.KEPT))
+        ledger.retry("1.2")
 
 
 def test_a_dead_worker_gives_its_series_back_and_cannot_finish_it(ledger: Ledger, clock: Clock) -> None:
@@ -501,6 +526,7 @@ def test_a_ledger_of_version_1_goes_on_as_it_is(tmp_path: Path) -> None:
         assert entry is not None
         assert (entry.state, entry.instances, entry.expected, entry.removed_at) == ("delivered", 3, None, None)
         assert entry.outcomes[0].segmentation_instance_uid == "1.9"
+        assert entry.shadows == ()
         ledger.dispose()
     ledger = Ledger(f"sqlite:///{path}")
     ledger.note_instances([SeriesNote.of_one("1.2", "1.1", "CT1", 100, NOON, 4)])
