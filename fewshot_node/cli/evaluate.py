@@ -73,9 +73,9 @@ def evaluate(
         for table in _paper_tables(outcomes):
             console.print(table)
     if html_file is not None:
-        from fewshot_node.evaluation.page import write_page
+        from fewshot_node.evaluation.page import write_comparison
 
-        write_page(html_file, outcomes)
+        write_comparison(html_file, outcomes)
     if json_file is not None:
         json_file.write_text(json.dumps(rows_as_data(outcomes), indent=1) + "\n")
 

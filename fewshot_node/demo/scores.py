@@ -16,9 +16,9 @@ from fewshot_node.dicom.objects.sr_reading import read_report
 from fewshot_node.dicom.objects.volume import read_volume
 from fewshot_node.dicom.query import fetch_series, list_series
 from fewshot_node.errors import DeliveryError
-from fewshot_node.evaluation.metrics import Overlap, distance_mm, overlap
-from fewshot_node.evaluation.overlays import write_overlay
+from fewshot_node.pages.overlays import write_overlay
 from fewshot_node.records import Label, LabelArray, TaskKind, Volume
+from fewshot_node.scoring.metrics import Overlap, distance_mm, overlap
 from fewshot_node.tasks.label_files import read_label_map
 from fewshot_node.tasks.points import read_positions_mm
 

@@ -1,1 +1,1 @@
-"""Phantoms with exact truth, metrics and overlay pictures."""
+"""Phantoms with exact truth, suites of annotated patients, and methods compared on them."""

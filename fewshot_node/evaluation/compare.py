@@ -9,12 +9,13 @@ import numpy as np
 
 from fewshot_node.errors import TemplateError
 from fewshot_node.evaluation.memory import PeakMemory
-from fewshot_node.evaluation.method import FittedMethod, Method, Prediction, Query
+from fewshot_node.evaluation.method import FittedMethod, Method
 from fewshot_node.evaluation.protocol import Draw, Unit, ceiling_draws, draws, templates_of
-from fewshot_node.evaluation.scores import SUCCESS_MM, score_landmarks, score_masks
-from fewshot_node.evaluation.statistics import ALL_LABELS, CaseScore, Estimate, estimate, paired_p
 from fewshot_node.evaluation.suites import Case, CaseData, Suite
 from fewshot_node.records import TaskKind
+from fewshot_node.scoring.answers import Prediction, Query
+from fewshot_node.scoring.scores import SUCCESS_MM, score_landmarks, score_masks
+from fewshot_node.scoring.statistics import ALL_LABELS, CaseScore, Estimate, estimate, paired_p
 from fewshot_node.tasks.task import TaskDefinition
 from fewshot_node.tasks.templates import Template
 

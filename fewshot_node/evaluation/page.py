@@ -1,20 +1,16 @@
 """The comparison as one self-contained page: tables, curves over shots, tests, and pictures of cases."""
 
-import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from io import StringIO
 from pathlib import Path
 
-import jinja2
-import matplotlib
-from matplotlib.figure import Figure
-
 from fewshot_node.evaluation.compare import MAIN_METRICS, SHOWN_METRICS, Answer, Outcome, paired_tests
-from fewshot_node.evaluation.overlays import SheetSettings, Structures, overlay_png
-from fewshot_node.evaluation.statistics import Estimate
 from fewshot_node.evaluation.suites import Suite
+from fewshot_node.pages.curve import CurvePoint, draw_curve
+from fewshot_node.pages.overlays import SheetSettings, Structures, overlay_png
+from fewshot_node.pages.page import data_url, write_page
 from fewshot_node.records import TaskKind
+from fewshot_node.scoring.statistics import Estimate
 
 _SHEET = SheetSettings(max_slices=3, columns=3, tile_px=260)
 
@@ -50,15 +46,11 @@ class _Section:
     pictures: tuple[_Picture, ...]
 
 
-def write_page(path: Path, outcomes: Sequence[Outcome]) -> None:
+def write_comparison(path: Path, outcomes: Sequence[Outcome]) -> None:
     """Write all outcomes; nothing of the page is fetched from elsewhere."""
     names = dict.fromkeys(outcome.suite.name for outcome in outcomes)
     sections = [_section([one for one in outcomes if one.suite.name == name]) for name in names]
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fewshot_node.evaluation", "."), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(environment.get_template("page.html.j2").render(sections=sections))
+    write_page(path, "fewshot_node.evaluation", "page.html.j2", sections=sections)
 
 
 def _section(outcomes: Sequence[Outcome]) -> _Section:
@@ -102,34 +94,17 @@ def _mean(found: Estimate | None) -> str:
 
 
 def _curve(outcomes: Sequence[Outcome], main: str) -> str:
-    """Draw the main score over the number of templates, as SVG; empty where there is one number only."""
+    """Draw the main score over the number of templates; empty where there is one number only."""
     plain = [outcome for outcome in outcomes if not outcome.is_ceiling]
     if len({outcome.shots for outcome in plain}) < 2:
         return ""
-    figure = Figure(figsize=(6, 3.5), layout="constrained")
-    axes = figure.add_subplot()
-    for (method, refine), points in _series(plain, main).items():
-        shots, found = zip(*sorted(points.items()), strict=True)
-        means = [one.mean for one in found]
-        below = [one.mean - one.low for one in found]
-        above = [one.high - one.mean for one in found]
-        axes.errorbar(shots, means, yerr=(below, above), marker="o", capsize=3, label=f"{method} ({refine})")
-    axes.set(xlabel="templates", ylabel=main, ylim=(0, 1), xticks=sorted({outcome.shots for outcome in plain}))
-    axes.legend(fontsize="small")
-    drawn = StringIO()
-    # Without a date and with a fixed salt the same figures make the same page.
-    with matplotlib.rc_context({"svg.hashsalt": "fewshot-node"}):
-        figure.savefig(drawn, format="svg", metadata={"Date": None})
-    return drawn.getvalue()[drawn.getvalue().index("<svg") :]
-
-
-def _series(outcomes: Sequence[Outcome], main: str) -> Mapping[tuple[str, str], dict[int, Estimate]]:
-    series: dict[tuple[str, str], dict[int, Estimate]] = {}
-    for outcome in outcomes:
+    lines: dict[str, dict[int, CurvePoint]] = {}
+    for outcome in plain:
         found = outcome.estimate(main)
         if found:
-            series.setdefault((outcome.method, outcome.entry.refine), {})[outcome.shots] = found
-    return series
+            points = lines.setdefault(f"{outcome.method} ({outcome.entry.refine})", {})
+            points[outcome.shots] = CurvePoint(found.mean, found.low, found.high)
+    return draw_curve(lines, main)
 
 
 def _pictures(outcome: Outcome) -> Iterator[_Picture]:
@@ -139,9 +114,8 @@ def _pictures(outcome: Outcome) -> Iterator[_Picture]:
         return
     for title, index in {"best": -1, "median": len(ranked) // 2, "worst": 0}.items():
         answer = ranked[index]
-        picture = base64.b64encode(_overlay(outcome.suite, answer)).decode()
         caption = f"{title}: {answer.case.patient}/{answer.case.name}, {answer.score:.3f}"
-        yield _Picture(caption, f"data:image/png;base64,{picture}")
+        yield _Picture(caption, data_url(_overlay(outcome.suite, answer)))
 
 
 def _overlay(suite: Suite, answer: Answer) -> bytes:

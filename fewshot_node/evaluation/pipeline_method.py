@@ -4,8 +4,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fewshot_node.evaluation.method import Prediction, Query
 from fewshot_node.records import FeatureMap, TaskKind
+from fewshot_node.scoring.answers import Prediction, Query
 from fewshot_node.tasks.fit import fit_task
 from fewshot_node.tasks.task import TaskDefinition, TaskSettings
 from fewshot_node.tasks.templates import Template

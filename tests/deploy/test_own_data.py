@@ -18,13 +18,13 @@ from fewshot_node.demo.teach import as_commands, define, select
 from fewshot_node.dicom.ledger import SeriesState, TaskOutcome
 from fewshot_node.dicom.objects.volume import read_volume
 from fewshot_node.errors import DeliveryError, TemplateError
-from fewshot_node.evaluation.metrics import Overlap
 from fewshot_node.evaluation.phantom_ct import TORSO_SETTINGS
 from fewshot_node.evaluation.phantom_mr import KNEE_SETTINGS
 from fewshot_node.evaluation.phantom_records import Phantom
 from fewshot_node.evaluation.phantom_series import PhantomSeries, write_labels_nifti, write_points_json, write_series
 from fewshot_node.evaluation.phantoms import knee_mr, torso_ct
 from fewshot_node.records import ReceivedSeries, SeriesKey, TaskKind
+from fewshot_node.scoring.metrics import Overlap
 from fewshot_node.tasks.label_files import read_label_map
 from fewshot_node.tasks.templates import read_template
 

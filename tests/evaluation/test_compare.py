@@ -10,9 +10,10 @@ from PIL import Image
 
 from fewshot_node.errors import EvaluationError
 from fewshot_node.evaluation.compare import Entry, Protocol, compare, rows_as_data
-from fewshot_node.evaluation.method import FittedMethod, Prediction, Query
+from fewshot_node.evaluation.method import FittedMethod
 from fewshot_node.evaluation.protocol import ceiling_draws, draws
 from fewshot_node.evaluation.suites import Suite, read_suite
+from fewshot_node.scoring.answers import Prediction, Query
 from fewshot_node.tasks.task import TaskDefinition
 from fewshot_node.tasks.templates import Template
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from fewshot_node.evaluation.method import Prediction
-from fewshot_node.evaluation.scores import score_landmarks, score_masks
 from fewshot_node.evaluation.suites import CaseData
 from fewshot_node.records import Code, Label, Landmark
+from fewshot_node.scoring.answers import Prediction
+from fewshot_node.scoring.scores import score_landmarks, score_masks
 
 CODE = Code("1", "99X", "thing")
 LABELS = (Label(1, "one", CODE, CODE), Label(2, "two", CODE, CODE))

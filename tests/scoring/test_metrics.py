@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fewshot_node.errors import GeometryError
-from fewshot_node.evaluation.metrics import distance_mm, landmark_accuracy, overlap, presence
+from fewshot_node.scoring.metrics import distance_mm, landmark_accuracy, overlap, presence
 
 TRUTH = np.zeros((3, 4, 4), np.uint8)
 TRUTH[0, 0, :4] = 1

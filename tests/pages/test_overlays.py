@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from fewshot_node.errors import GeometryError
-from fewshot_node.evaluation.overlays import SheetSettings, overlay_png, write_overlay
 from fewshot_node.evaluation.phantoms import Phantom
+from fewshot_node.pages.overlays import SheetSettings, overlay_png, write_overlay
 from fewshot_node.records import Volume
 
 Convert = Callable[[Phantom], Volume]

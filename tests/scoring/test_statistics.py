@@ -1,6 +1,6 @@
 import pytest
 
-from fewshot_node.evaluation.statistics import CaseScore, estimate, paired_p
+from fewshot_node.scoring.statistics import CaseScore, estimate, paired_p
 
 
 def scores(values: dict[tuple[str, str], list[float]], metric: str = "iou") -> list[CaseScore]:

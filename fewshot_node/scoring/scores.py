@@ -12,10 +12,9 @@ from monai.metrics.surface_dice import compute_surface_dice
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from fewshot_node.evaluation.method import Prediction
-from fewshot_node.evaluation.metrics import overlap, presence
-from fewshot_node.evaluation.suites import CaseData
 from fewshot_node.records import Label
+from fewshot_node.scoring.answers import Prediction, Truth
+from fewshot_node.scoring.metrics import overlap, presence
 
 NSD_TOLERANCE = 2.0
 """Surface distance that counts as agreement: mm, or pixels where the image has no spacing."""
@@ -40,7 +39,7 @@ class Score:
     value: float
 
 
-def score_masks(prediction: Prediction, data: CaseData, labels: tuple[Label, ...]) -> Iterator[Score]:
+def score_masks(prediction: Prediction, data: Truth, labels: tuple[Label, ...]) -> Iterator[Score]:
     """Score a label map: overlap and surfaces of the labels that the truth holds, presence slice by slice.
 
     A label that the truth does not hold has no overlap to speak of; what is drawn there shows in ``tnr``.
@@ -64,7 +63,7 @@ def score_masks(prediction: Prediction, data: CaseData, labels: tuple[Label, ...
         yield Score(names[seen.label], "fp_slices", float(seen.false_positive_slices))
 
 
-def score_landmarks(prediction: Prediction, data: CaseData, labels: tuple[Label, ...]) -> Iterator[Score]:
+def score_landmarks(prediction: Prediction, data: Truth, labels: tuple[Label, ...]) -> Iterator[Score]:
     """Score the landmarks that the truth holds; a missed one counts as wrong and has no distance."""
     places = {one.label_value: one.index for one in prediction.landmarks}
     for label in labels:
@@ -77,13 +76,13 @@ def score_landmarks(prediction: Prediction, data: CaseData, labels: tuple[Label,
 
 
 def _reached(
-    place: tuple[float, float, float] | None, true: tuple[float, float, float], data: CaseData
+    place: tuple[float, float, float] | None, true: tuple[float, float, float], data: Truth
 ) -> Mapping[str, float]:
     """Return the scores of one landmark; distances run across slices too, in pixels of the rows' size."""
     spacing = np.array(data.spacing_mm or _NO_SPACING)
     limits = SUCCESS_MM if data.spacing_mm else ()
     distance = math.inf if place is None else float(np.linalg.norm(np.subtract(place, true) * spacing))
-    scaled_px = distance / spacing[1] * ACCURACY_SIDE_PX / max(data.array.shape[1:])
+    scaled_px = distance / spacing[1] * ACCURACY_SIDE_PX / max(data.label_map.shape[1:])
     found = {"accuracy@10px": float(scaled_px <= ACCURACY_LIMIT_PX), "missed": float(place is None)}
     found |= {f"success@{limit:g}mm": float(distance <= limit) for limit in limits}
     return found if place is None else found | {"mre": distance}

@@ -1,0 +1,1 @@
+"""What people look at: pictures of results, curves, and pages that stand alone."""
