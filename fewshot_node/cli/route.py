@@ -26,8 +26,9 @@ def explain(
     """Print the verdict of every rule of every published task."""
     from fewshot_node.cli.folder import series_from_folder
     from fewshot_node.dicom.objects.headers import read_header
+    from fewshot_node.tasks.attributes import SeriesFacts
     from fewshot_node.tasks.registry import Registry
-    from fewshot_node.tasks.rules import evaluate
+    from fewshot_node.tasks.rule_groups import evaluate
 
     header = read_header(series_from_folder(series).files)
     tasks = Registry(cli_state(context).settings.tasks).all_published()
@@ -35,7 +36,7 @@ def explain(
     if not tasks:
         console.print("no task is published: register one with `fewshot-node task add`")
     for task in tasks:
-        verdict = evaluate(task.definition.rules, header, calling_ae_title)
+        verdict = evaluate(task.definition.rules, SeriesFacts(header, calling_ae_title))
         taken = ("takes it", "green") if verdict.matches else ("does not take it", "red")
         console.print(Text.assemble(f"{task.definition.name} revision {task.revision} ", taken))
         for rule in verdict.rules:

@@ -92,13 +92,29 @@ def is_sequence(attribute: str) -> bool:
     return _vr(attribute) == "SQ"
 
 
-def seen_values(attribute: str, header: SeriesHeader, calling_ae_title: str | None) -> tuple[str, ...]:
-    """Return what the series says; nothing when the attribute is absent or empty."""
-    if attribute == CALLING_AE_TITLE:
-        return (calling_ae_title.strip(),) if calling_ae_title else ()
-    if attribute in _PSEUDO:
-        return _PSEUDO[attribute](header)
-    return _dataset_values(attribute, header.dataset)
+class SeriesFacts:
+    """What one series says, asked for by attribute; each attribute is read from the header once.
+
+    Parameters
+    ----------
+    calling_ae_title
+        The sender's AE title; None when the series did not come over the network.
+    """
+
+    def __init__(self, header: SeriesHeader, calling_ae_title: str | None = None) -> None:
+        self._header = header
+        self._known: dict[str, tuple[str, ...]] = {
+            CALLING_AE_TITLE: (calling_ae_title.strip(),) if calling_ae_title else ()
+        }
+
+    def seen(self, attribute: str) -> tuple[str, ...]:
+        """Return the values of an attribute; nothing when it is absent or empty."""
+        values = self._known.get(attribute)
+        if values is None:
+            pseudo = _PSEUDO.get(attribute)
+            values = _dataset_values(attribute, self._header.dataset) if pseudo is None else pseudo(self._header)
+            self._known[attribute] = values
+        return values
 
 
 def _vr(attribute: str) -> str:

@@ -18,7 +18,7 @@ from fewshot_node.disk import whole_file, whole_folder
 from fewshot_node.errors import PermanentError, TaskError, TemplateError, UnknownTaskError
 from fewshot_node.tasks.fit import FitReport, fit_key, fit_task
 from fewshot_node.tasks.revision import load_revision, write_revision
-from fewshot_node.tasks.rules import Rule
+from fewshot_node.tasks.rule_groups import AnyRule
 from fewshot_node.tasks.storage import read_json, write_json
 from fewshot_node.tasks.task import (
     BrokenTask,
@@ -247,7 +247,7 @@ class Registry:
         except PermanentError as error:
             return BrokenTask(name, revision, str(error), self._rules_at_least(name, revision))
 
-    def _rules_at_least(self, name: str, revision: int) -> tuple[Rule, ...] | None:
+    def _rules_at_least(self, name: str, revision: int) -> tuple[AnyRule, ...] | None:
         path = self._revision_folder(name, revision) / "definition.json"
         try:
             return definition_from_data(read_json(path), str(path)).rules

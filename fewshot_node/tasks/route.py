@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from fewshot_node.dicom.objects.headers import SeriesHeader, holds_images, read_header
+from fewshot_node.dicom.objects.headers import holds_images, read_header
 from fewshot_node.records import ReceivedSeries
-from fewshot_node.tasks.rules import evaluate
+from fewshot_node.tasks.attributes import SeriesFacts
+from fewshot_node.tasks.rule_groups import takes
 from fewshot_node.tasks.task import BrokenTask, PublishedTask
 
 LiveTask = PublishedTask | BrokenTask
@@ -18,10 +19,10 @@ def route(received: ReceivedSeries, tasks: Sequence[LiveTask]) -> tuple[LiveTask
     """
     if not holds_images(received.files):
         return ()
-    header = read_header(received.files)
-    return tuple(task for task in tasks if _takes(task, header, received.calling_ae_title))
+    facts = SeriesFacts(read_header(received.files), received.calling_ae_title)
+    return tuple(task for task in tasks if _takes(task, facts))
 
 
-def _takes(task: LiveTask, header: SeriesHeader, calling_ae_title: str) -> bool:
+def _takes(task: LiveTask, facts: SeriesFacts) -> bool:
     rules = task.rules if isinstance(task, BrokenTask) else task.definition.rules
-    return rules is None or evaluate(rules, header, calling_ae_title).matches
+    return rules is None or takes(rules, facts)

@@ -13,7 +13,8 @@ from fewshot_node.errors import TaskError
 from fewshot_node.output import OutputSettings
 from fewshot_node.records import Label, TaskKind
 from fewshot_node.tasks.augment import AugmentSettings
-from fewshot_node.tasks.rules import Rule, rule_from_data, rule_to_data
+from fewshot_node.tasks.rule_data import rule_from_data, rule_to_data
+from fewshot_node.tasks.rule_groups import AnyRule
 from fewshot_node.vision.adapters import Adapter, AdapterSettings
 from fewshot_node.vision.encode import EncodeSettings
 from fewshot_node.vision.landmarks import LandmarkSettings
@@ -68,7 +69,7 @@ class TaskDefinition:
     name: str
     kind: TaskKind
     labels: tuple[Label, ...]
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[AnyRule, ...] = ()
     settings: TaskSettings = field(default_factory=TaskSettings)
     description: str = ""
 
@@ -141,7 +142,7 @@ class BrokenTask:
     name: str
     revision: int
     reason: str
-    rules: tuple[Rule, ...] | None
+    rules: tuple[AnyRule, ...] | None
 
 
 class _DefinitionDocument(BaseModel):

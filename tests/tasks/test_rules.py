@@ -9,8 +9,11 @@ from pydicom.dataset import Dataset
 
 from fewshot_node.dicom.objects.headers import SeriesHeader
 from fewshot_node.errors import RuleError
+from fewshot_node.tasks.attributes import SeriesFacts
+from fewshot_node.tasks.rule_data import rule_from_data, rule_to_data
+from fewshot_node.tasks.rule_groups import evaluate
 from fewshot_node.tasks.rule_text import parse_rule
-from fewshot_node.tasks.rules import Operator, Rule, evaluate, rule_from_data, rule_to_data
+from fewshot_node.tasks.rules import Operator, Rule
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 
@@ -70,35 +73,35 @@ def header() -> SeriesHeader:
     ],
 )
 def test_verdict_of_one_rule(header: SeriesHeader, text: str, holds: bool) -> None:
-    verdict = evaluate([parse_rule(text)], header, "CT1")
+    verdict = evaluate([parse_rule(text)], SeriesFacts(header, "CT1"))
     assert verdict.matches is holds
     assert [one.holds for one in verdict.rules] == [holds]
 
 
 def test_all_rules_must_hold_and_each_shows_what_it_saw(header: SeriesHeader) -> None:
     rules = [parse_rule("Modality=CT"), parse_rule("number_of_slices<=20"), parse_rule("ProtocolName=X")]
-    verdict = evaluate(rules, header, None)
+    verdict = evaluate(rules, SeriesFacts(header, None))
     assert not verdict.matches
     assert [(one.seen, one.holds) for one in verdict.rules] == [("CT", True), ("129", False), (None, False)]
 
 
 def test_no_rules_take_no_series(header: SeriesHeader) -> None:
-    assert not evaluate([], header, "CT1").matches
+    assert not evaluate([], SeriesFacts(header, "CT1")).matches
 
 
 def test_sender_is_unknown_for_a_folder(header: SeriesHeader) -> None:
-    assert not evaluate([parse_rule("calling_ae_title=CT1")], header, None).matches
-    assert evaluate([parse_rule("calling_ae_title absent")], header, None).matches
+    assert not evaluate([parse_rule("calling_ae_title=CT1")], SeriesFacts(header, None)).matches
+    assert evaluate([parse_rule("calling_ae_title absent")], SeriesFacts(header, None)).matches
 
 
 def test_unknown_orientation_is_absent(header: SeriesHeader) -> None:
     unknown = dataclasses.replace(header, orientation=None)
-    assert evaluate([parse_rule("orientation absent")], unknown, None).matches
+    assert evaluate([parse_rule("orientation absent")], SeriesFacts(unknown, None)).matches
 
 
 def test_long_value_is_cut_in_the_verdict(header: SeriesHeader) -> None:
     header.dataset.SeriesDescription = "x" * 500
-    (verdict,) = evaluate([parse_rule("SeriesDescription~x")], header, None).rules
+    (verdict,) = evaluate([parse_rule("SeriesDescription~x")], SeriesFacts(header, None)).rules
     assert verdict.seen is not None
     assert len(verdict.seen) <= 80
 
