@@ -95,6 +95,7 @@ def process_task(
         outcome,
         segmentation_instance_uid=files.segmentation_instance_uid,
         report_instance_uid=files.report_instance_uid,
+        tracked=files.tracked,
     )
 
 

@@ -320,6 +320,29 @@ class StructureFinding:
     index: tuple[float, float, float] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class TrackedLabel:
+    """What a result says under one of its tracking UIDs: enough to tell a correction from the result itself.
+
+    Attributes
+    ----------
+    tracking_uid
+        Tracking UID (112040, DCM) of the label in the result's objects.
+    instance_uid
+        SOP Instance UID of the object whose pixels or points can be corrected.
+    mask_digest
+        Digest of the label's mask on the grid of the source series; None for a landmark.
+    point_mm
+        LPS mm of a landmark that was found.
+    """
+
+    tracking_uid: str
+    label_value: int
+    instance_uid: str
+    mask_digest: str | None = None
+    point_mm: tuple[float, float, float] | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
     """What one task says about one series, ready to be written as SEG and SR.

@@ -24,6 +24,7 @@ from fewshot_node.node import Node
 from fewshot_node.pipeline import process_series
 from fewshot_node.records import SeriesKey
 from fewshot_node.steps import StepRunner, run_directly, shielded
+from fewshot_node.tasks.corrections.intake import take_corrections
 from fewshot_node.tasks.registry import Registry
 
 logger = logging.getLogger(__name__)
@@ -72,6 +73,9 @@ class _Ending:
 
 def _process(node: Node, models: Models, key: SeriesKey, step: StepRunner) -> _Ending:
     received = node.ledger.received(key, node.spool)
+    correction = step("corrections", partial(take_corrections, received, node))
+    if correction is not None:
+        return _Ending(SeriesState.NO_TASK, correction)
     live = step("tasks", Registry(node.settings.tasks).live)
     settings = node.settings
     outcomes = process_series(received, live, models, settings.outbox, step)

@@ -8,6 +8,7 @@ starts from, in the same statement that makes it (compare and set), so of two th
 from fewshot_node.dicom.ledger.reading import utc_now
 from fewshot_node.dicom.ledger.records import (
     Confirmation,
+    CorrectionLink,
     Delivery,
     DeliveryState,
     ExpiredClaim,
@@ -19,12 +20,14 @@ from fewshot_node.dicom.ledger.records import (
     ShadowOutcome,
     ShadowState,
     TaskOutcome,
+    TrackedResult,
     TryEnd,
 )
 from fewshot_node.dicom.ledger.work import Ledger
 
 __all__ = [
     "Confirmation",
+    "CorrectionLink",
     "Delivery",
     "DeliveryState",
     "ExpiredClaim",
@@ -37,6 +40,7 @@ __all__ = [
     "ShadowOutcome",
     "ShadowState",
     "TaskOutcome",
+    "TrackedResult",
     "TryEnd",
     "utc_now",
 ]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from fewshot_node.records import SeriesKey
+from fewshot_node.records import SeriesKey, TrackedLabel
 
 
 class SeriesState(StrEnum):
@@ -33,7 +33,8 @@ FINAL_STATES = frozenset({SeriesState.DELIVERED, SeriesState.NO_TASK, SeriesStat
 class TaskOutcome:
     """What one task came to for one revision of a series; `state` is delivering, delivered or failed.
 
-    `seconds` are the wall-clock seconds of each stage.
+    `seconds` are the wall-clock seconds of each stage; `tracked` is what its objects say, by tracking UID, and
+    is not read back with the series.
     """
 
     task_name: str
@@ -43,6 +44,7 @@ class TaskOutcome:
     segmentation_instance_uid: str | None = None
     report_instance_uid: str | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
+    tracked: tuple[TrackedLabel, ...] = ()
 
 
 class ShadowState(StrEnum):
@@ -262,3 +264,38 @@ class TryEnd:
     refused: bool = False
     out_of_reach: bool = False
     seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedResult:
+    """A label of a result that this node made, and what it was made of."""
+
+    label: TrackedLabel
+    key: SeriesKey
+    task_name: str
+    task_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectionLink:
+    """An object that came back and says something else than the result whose tracking UIDs it has.
+
+    Attributes
+    ----------
+    instance_uid, series_instance_uid
+        The correcting object.
+    source
+        The series that the result was made of.
+    result_instance_uid
+        The object that is corrected.
+    labels
+        Values of the labels that differ.
+    """
+
+    instance_uid: str
+    series_instance_uid: str
+    source: SeriesKey
+    task_name: str
+    task_revision: int
+    result_instance_uid: str
+    labels: tuple[int, ...]

@@ -33,7 +33,7 @@ from sqlalchemy.types import TypeDecorator
 
 from fewshot_node.errors import ConfigurationError
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 BUSY_TIMEOUT_S = 30.0
 WRITE = "ledger_write"
 """Execution option of connections that are going to write."""
@@ -151,10 +151,39 @@ SHADOWS = Table(
 )
 """Outcomes of what sends nothing: apart from the others, since the end of a series does not depend on them."""
 
+TRACKED = Table(
+    "tracked",
+    METADATA,
+    Column("tracking_uid", String(64), primary_key=True),
+    Column("instance_uid", String(64), primary_key=True, index=True),
+    Column("series_instance_uid", String(64), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("task_name", String(255), nullable=False),
+    Column("task_revision", Integer, nullable=False),
+    Column("label_value", Integer, nullable=False),
+    Column("mask_digest", String(64)),
+    Column("point_mm", JSON),
+)
+
+CORRECTIONS = Table(
+    "corrections",
+    METADATA,
+    Column("instance_uid", String(64), primary_key=True),
+    Column("series_instance_uid", String(64), nullable=False, index=True),
+    Column("source_series_instance_uid", String(64), nullable=False, index=True),
+    Column("source_revision", Integer, nullable=False),
+    Column("task_name", String(255), nullable=False),
+    Column("task_revision", Integer, nullable=False),
+    Column("result_instance_uid", String(64), nullable=False),
+    Column("labels", JSON, nullable=False),
+    Column("noted", UtcDateTime, nullable=False),
+)
+
 _MIGRATIONS: dict[int, tuple[Column[Any] | Table, ...]] = {
     1: (SERIES.c.expected, SERIES.c.removed_at),
     2: (DELIVERIES,),
     3: (SHADOWS,),
+    4: (TRACKED, CORRECTIONS),
 }
 """Columns of `series`, and tables, that the version after the named one has added."""
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import and_, delete, insert, or_, select
 
-from fewshot_node.dicom.ledger.deliveries import LedgerDeliveries
+from fewshot_node.dicom.ledger.corrections import LedgerCorrections, keep_tracked
 from fewshot_node.dicom.ledger.delivery_rows import replace_parcels
 from fewshot_node.dicom.ledger.queries import (
     after_death,
@@ -31,7 +31,7 @@ from fewshot_node.dicom.ledger.schema import OUTCOMES, SERIES, SHADOWS
 from fewshot_node.records import SeriesKey
 
 
-class Ledger(LedgerDeliveries):
+class Ledger(LedgerCorrections):
     """States of received series in an SQL database.
 
     Parameters
@@ -167,6 +167,7 @@ class Ledger(LedgerDeliveries):
             connection.execute(delete(SHADOWS).where(of_key(key, SHADOWS)))
             if outcomes:
                 connection.execute(insert(OUTCOMES), [outcome_values(key, outcome) for outcome in outcomes])
+            keep_tracked(connection, key, outcomes)
             replace_parcels(connection, key, parcels, now)
         return True
 

@@ -98,6 +98,17 @@ def read_header(files: Sequence[Path]) -> SeriesHeader:
     )
 
 
+def read_without_pixels(path: Path) -> Dataset:
+    """Read everything of an object but its pixels.
+
+    Raises
+    ------
+    NotDicomError
+        The file is no DICOM file.
+    """
+    return _read(path, tags=None)
+
+
 def image_headers(files: Sequence[Path], tags: list[str] | None = None) -> tuple[ImageHeader, ...]:
     """Read the headers of the images among `files`, sorted by SOP Instance UID, each instance once.
 

@@ -12,21 +12,23 @@ from pydicom import Dataset, dcmwrite
 from fewshot_node.dicom.objects.conformance import check_object
 from fewshot_node.dicom.objects.seg import write_segmentation
 from fewshot_node.dicom.objects.sr import write_report
+from fewshot_node.dicom.objects.tracking import track_result
 from fewshot_node.dicom.objects.volume import read_sources
 from fewshot_node.disk import is_full, whole_folder
 from fewshot_node.errors import ConformanceError, DiskFullError, PermanentError
-from fewshot_node.records import Result, Volume
+from fewshot_node.records import Result, TrackedLabel, Volume
 from fewshot_node.uids import ResultUids
 
 
 @dataclass(frozen=True, slots=True)
 class ResultFiles:
-    """The objects of one result; a landmark task writes no segmentation."""
+    """The objects of one result, and what they say by tracking UID; a landmark task writes no segmentation."""
 
     report: Path
     report_instance_uid: str
     segmentation: Path | None = None
     segmentation_instance_uid: str | None = None
+    tracked: tuple[TrackedLabel, ...] = ()
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -68,6 +70,7 @@ def write_result_files(
         report_instance_uid=report.SOPInstanceUID,
         segmentation=None if segmentation is None else folder / "segmentation.dcm",
         segmentation_instance_uid=None if segmentation is None else segmentation.SOPInstanceUID,
+        tracked=track_result(result, uids, str((report if segmentation is None else segmentation).SOPInstanceUID)),
     )
 
 
