@@ -63,6 +63,8 @@ class Label:
         `type` is the finding.
     anatomic_region
         Where the finding lies, when `type` alone does not say so.
+    laterality
+        Side of the structure (PS3.16 CID 244), when `type` does not say so.
     """
 
     value: int
@@ -70,6 +72,7 @@ class Label:
     category: Code
     type: Code
     anatomic_region: Code | None = None
+    laterality: Code | None = None
 
     def __post_init__(self) -> None:
         _require(0 < self.value < 255, f"label value {self.value} is not within 1..254")

@@ -84,6 +84,10 @@ class ResultUids:
         """Device Observer UID (TID 1004): this software with these weights."""
         return derive_uid("device-observer", self.code_version, self.weights_digest)
 
+    def model(self) -> str:
+        """Device UID of the model: another one whenever it was changed, for example by fitting the task again."""
+        return derive_uid("model", self.code_version, self.weights_digest, self.task_name, self.task_digest)
+
     def _derive(self, role: str, *extra: str) -> str:
         return derive_uid(
             role,

@@ -20,11 +20,13 @@ PRIVATE_SCHEME = "99FEWSHOT"
 ANATOMICAL_STRUCTURE = Code("123037004", SNOMED_CT, "Anatomical Structure")
 ABNORMAL_STRUCTURE = Code("49755003", SNOMED_CT, "Morphologically Abnormal Structure")
 SPATIAL_CONCEPT = Code("309825002", SNOMED_CT, "Spatial and Relational Concept")
+SIDES = {"left": Code("7771000", SNOMED_CT, "Left"), "right": Code("24028007", SNOMED_CT, "Right")}
+"""Laterality (PS3.16 CID 244)."""
 
 _CONTEXT_GROUPS = (("cid7151",), ("cid4", "cid7304", "cid8134"))
 """Of PS3.16, the first that knows a name wins: segmentation types, then regions and structures."""
 _LESION_GROUP = "cid7159"
-_SIDE = re.compile(r"(left|right)\s+|\s+(left|right)$", re.IGNORECASE)
+_SIDE = re.compile(r"\b(left|right)\s+|\s+(left|right)$", re.IGNORECASE)
 _LONGEST_VALUE = 16
 _LONGEST_TEXT = 64
 _SHOWN = 5
@@ -39,7 +41,7 @@ def resolve_label(value: int, name: str, code: str | None = None) -> Label:
         Value in label maps, 1..254.
     name
         What people call it. Without a code it is looked up, whatever the case. A side is not part of the
-        code: "Left kidney" gets the code of the kidney and keeps its name.
+        code: "Left kidney" gets the code of the kidney, Left as its laterality, and keeps its name.
     code
         ``SCHEME:VALUE:MEANING``, for example ``SCT:10200004:Liver``, instead of the look-up.
 
@@ -93,7 +95,16 @@ def _label(value: int, name: str, category: Code, type_: Code) -> Label:
     # Segment Label (0062,0005) is an LO: 64 characters, no backslash (PS3.5 6.2).
     if not name.strip() or len(name) > _LONGEST_TEXT or "\\" in name or not name.isprintable():
         raise TaskError(f"label {value} is named {name!r}: give 1 to 64 printable characters without a backslash")
-    return Label(value, name.strip(), category, type_)
+    return Label(value, name.strip(), category, type_, laterality=_side(name, type_))
+
+
+def _side(name: str, type_: Code) -> Code | None:
+    """Return the side that a name states and its code does not."""
+    stated = _SIDE.search(name.replace("_", " ").strip())
+    if stated is None:
+        return None
+    side = (stated[1] or stated[2]).casefold()
+    return None if side in _folded(type_.meaning).split() else SIDES[side]
 
 
 def _parse_code(text: str) -> Code:

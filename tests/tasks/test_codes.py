@@ -28,6 +28,13 @@ def test_name_finds_its_snomed_code(name: str, value: str) -> None:
 def test_side_stays_in_the_name() -> None:
     assert resolve_label(3, "Left kidney").type == resolve_label(4, "kidney_right").type
     assert resolve_label(3, "Left kidney").name == "Left kidney"
+    assert resolve_label(3, "Left kidney").laterality == Code("7771000", "SCT", "Left")
+    assert resolve_label(4, "kidney_right").laterality == Code("24028007", "SCT", "Right")
+
+
+@pytest.mark.parametrize("name", ["Liver", "left ventricle", "cleft palate:SCT:1:Cleft palate"])
+def test_a_side_is_stated_once_or_not_at_all(name: str) -> None:
+    assert parse_label(f"1={name}").laterality is None
 
 
 def test_lesion_has_the_category_of_lesions() -> None:

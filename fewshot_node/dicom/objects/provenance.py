@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from datetime import date, datetime, time
+from enum import IntEnum
 from typing import Any
 
 import highdicom as hd
@@ -55,8 +56,19 @@ _DATE_TIME_PAIRS = ("Acquisition", "Content", "Series", "Study")
 _NO_DATE = datetime(1900, 1, 1)  # noqa: DTZ001  DICOM dates state no zone
 UTF_8 = "ISO_IR 192"
 _LONGEST_LO = 64
-_SERIES_NUMBERS = 500
+_FIRST_TASK, _TASKS, _SOURCES, _KINDS = 100, 900, 10_000, 10
 _PIXEL_DATA = 0x7FE00010
+
+
+class ResultKind(IntEnum):
+    """The kinds of result objects; the value is the last digit of their Series Number."""
+
+    SEGMENTATION = 1
+    REPORT = 2
+    SECONDARY_CAPTURE = 3
+    STRUCTURE_SET = 4
+    PRESENTATION_STATE = 5
+
 
 UNNAMED = "2.25.0"
 """SOP Instance UID of an object that is not finished yet."""
@@ -84,16 +96,20 @@ def tracking_identifier(result: Result, label_name: str) -> str:
     return f"{result.task_name} {label_name}"
 
 
-def series_number(source: Dataset, base: int) -> int:
-    """Return a series number far above the scanner's own, one range for each kind of result.
+def series_number(source: Dataset, task_name: str, kind: ResultKind) -> int:
+    """Return a series number of eight digits, far above the scanner's own: three, four and one of them.
 
-    It is only a label, so an unreadable number of the source counts as none.
+    The first three stand for the task (100 to 999), the next four for the source's Series Number, the last
+    for the kind of object: results of two tasks, of two series or of two kinds do not share a number by rule,
+    and those of one task and series lie side by side in a list. It is only a label (PS3.3 C.7.3.1): two task
+    names may fall on one number, and an unreadable number of the source counts as none.
     """
     try:
         stated = number(source, "SeriesNumber", 0, str(source.SOPInstanceUID))
     except SeriesError:
         stated = 0
-    return base + abs(int(stated)) % _SERIES_NUMBERS
+    task = _FIRST_TASK + int(digest_parts((task_name.encode(),)), 16) % _TASKS
+    return (task * _SOURCES + abs(int(stated)) % _SOURCES) * _KINDS + kind
 
 
 def result_datetime(sources: Sequence[Dataset]) -> datetime:
@@ -199,15 +215,22 @@ def _frame_group(volume: Volume, slice_index: int) -> Dataset:
     return group
 
 
-def equipment(algorithm: AlgorithmIdentity) -> hd.ContributingEquipment:
-    """Return the model's identity for the Contributing Equipment Sequence (IHE AI Results)."""
-    return hd.ContributingEquipment(
+def equipment(algorithm: AlgorithmIdentity, uids: ResultUids) -> hd.ContributingEquipment:
+    """Return the model's identity for the Contributing Equipment Sequence.
+
+    IHE RAD AI Results (AIR) 6.5.3.1 asks for manufacturer, model name, software versions and a Device UID
+    that changes with the model. Its purpose code "Processing Algorithm" has only a provisional value there
+    (99IHE), so the one of CID 7005 that says the same is used: Processing Equipment.
+    """
+    model = hd.ContributingEquipment(
         manufacturer=MANUFACTURER,
         purpose_of_reference=codes.DCM.ProcessingEquipment,
         manufacturer_model_name=long_string(algorithm.name),
         software_versions=long_string(algorithm.version),
         contribution_description=f"Model: {'; '.join(algorithm.parameters)}"[:1024],
     )
+    model.DeviceUID = uids.model()
+    return model
 
 
 @contextmanager
@@ -231,7 +254,7 @@ def series_attributes(result: Result, uids: ResultUids) -> dict[str, Any]:
         "manufacturer_model_name": MODEL_NAME,
         "software_versions": long_string(result.algorithm.version),
         "device_serial_number": uids.device_observer(),
-        "contributing_equipment": [equipment(result.algorithm)],
+        "contributing_equipment": [equipment(result.algorithm, uids)],
     }
 
 

@@ -16,7 +16,6 @@ from fewshot_node.uids import ResultUids
 
 __all__ = ["SegmentationLabels", "read_segmentation", "write_segmentation"]
 
-SERIES_NUMBER_BASE = 9000
 CONTENT_LABEL = "AI_SEGMENTATION"
 _LIGHTNESS, _CHROMA, _GOLDEN_ANGLE = 65.0, 60.0, 137.50776
 
@@ -59,7 +58,7 @@ def _segmentation(result: Result, volume: Volume, sources: Sequence[Dataset], ui
             _describe_segment(number, finding, result, uids) for number, finding in enumerate(findings, 1)
         ],
         series_instance_uid=uids.segmentation_series(),
-        series_number=provenance.series_number(sources[0], SERIES_NUMBER_BASE),
+        series_number=provenance.series_number(sources[0], result.task_name, provenance.ResultKind.SEGMENTATION),
         sop_instance_uid=provenance.UNNAMED,
         content_label=CONTENT_LABEL,
         content_description=provenance.describe(result, "segmentation"),

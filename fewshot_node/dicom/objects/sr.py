@@ -1,52 +1,63 @@
-"""Comprehensive 3D SR with TID 1500 (PS3.16): what a task found, where, how large and how sure."""
+"""Comprehensive 3D SR with TID 1500 (PS3.16): what a task found, where, how large and how sure.
+
+The report is the root of its result in the sense of IHE RAD AI Results (AIR): the one object that a display
+opens first, and that leads to all others. Where each choice comes from:
+
+- AIR 6.5.3.1, General Result Encoding: a series of its own in the study of the images, a description that says
+  what made it, the model in the Contributing Equipment Sequence with a Device UID.
+- AIR, Qualitative Findings: Comprehensive 3D SR with TID 1500 as the root template. "Procedure reported" is the
+  imaging procedure that was analysed, not the algorithm; it is there whether something was found or not.
+- AIR, Measurements, Locations, Regions and Tracking Identifiers: TID 1501, 1410 and 1411 groups with coded
+  findings and sites, UCUM units, references to images and segments, and a tracking UID shared with the segment.
+- AIR, Root Results: the tree hangs on one instance. So the report refers to each object of its result, under
+  "Supplementary Data" with the purpose as concept name, also to those that no group needs; and it says at its
+  root, in "Qualitative Evaluations" of TID 1500, whether anything was found (PS3.16 CID 6047). A result without
+  findings is therefore a report like any other: its procedure, the summary, and each structure as absent.
+
+AIR is a supplement for trial implementation; number 6.5.3.1 is that of its revisions 1.1 to 1.3, the other
+sections are named by their titles. TID 1500 is extensible: readers pass over what they do not know.
+"""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
 
-import highdicom as hd
-import numpy as np
 from highdicom.sr import (
-    AlgorithmIdentification,
+    CodeContentItem,
+    CompositeContentItem,
     Comprehensive3DSR,
+    ContainerContentItem,
+    ContentItem,
+    ContentSequence,
     DeviceObserverIdentifyingAttributes,
-    FindingSite,
+    ImageContentItem,
     ImageLibraryEntryDescriptors,
-    ImageRegion,
-    ImageRegion3D,
-    Measurement,
     MeasurementReport,
-    MeasurementsAndQualitativeEvaluations,
     ObservationContext,
     ObserverContext,
-    PlanarROIMeasurementsAndQualitativeEvaluations,
-    QualitativeEvaluation,
-    ReferencedSegment,
-    SourceImageForRegion,
-    SourceSeriesForSegmentation,
-    TrackingIdentifier,
-    VolumetricROIMeasurementsAndQualitativeEvaluations,
+    RelationshipTypeValues,
 )
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code as CodedValue
 
 from fewshot_node.dicom.objects import provenance
 from fewshot_node.dicom.objects.seg import segments
-from fewshot_node.dicom.objects.sr_reading import (
-    ABSENT,
-    CERTAINTY,
-    PRESENCE,
-    PRESENT,
-    VOLUME,
-    ReportedFinding,
-    read_report,
+from fewshot_node.dicom.objects.sr_codes import (
+    PRESENTATION_STATE,
+    QUALITATIVE_EVALUATIONS,
+    RELATED_OBJECTS,
+    RENDERING,
+    SEGMENTATION_RESULT,
+    SUMMARY,
+    WITH_FINDINGS,
+    WITHOUT_FINDINGS,
 )
-from fewshot_node.records import Result, StructureFinding, Volume
+from fewshot_node.dicom.objects.sr_groups import GroupWriter
+from fewshot_node.dicom.objects.sr_reading import ReportedFinding, read_report
+from fewshot_node.records import Result, Volume
 from fewshot_node.uids import ResultUids
 
 __all__ = ["ReportedFinding", "read_report", "write_report"]
 
-SERIES_NUMBER_BASE = 9500
 PROCEDURES = {
     "CT": codes.cid100.CTUnspecifiedBodyRegion,
     "MR": codes.cid100.MRIUnspecifiedBodyRegion,
@@ -56,11 +67,20 @@ PROCEDURES = {
 """The procedure that is reported on images of a modality; of any other it is the next."""
 OTHER_PROCEDURE = codes.cid100.ImagingProcedure
 
-MeasurementGroup = (
-    MeasurementsAndQualitativeEvaluations
-    | PlanarROIMeasurementsAndQualitativeEvaluations
-    | VolumetricROIMeasurementsAndQualitativeEvaluations
-)
+PURPOSES: dict[str, tuple[CodedValue, bool]] = {
+    "1.2.840.10008.5.1.4.1.1.66.4": (SEGMENTATION_RESULT, True),
+    "1.2.840.10008.5.1.4.1.1.66.7": (SEGMENTATION_RESULT, True),
+    "1.2.840.10008.5.1.4.1.1.481.3": (SEGMENTATION_RESULT, False),
+    "1.2.840.10008.5.1.4.1.1.7": (RENDERING, True),
+    "1.2.840.10008.5.1.4.1.1.7.2": (RENDERING, True),
+    "1.2.840.10008.5.1.4.1.1.7.4": (RENDERING, True),
+    "1.2.840.10008.5.1.4.1.1.11.1": (PRESENTATION_STATE, False),
+}
+"""SOP Class -> purpose of an object of a result, and whether it is an image; any other is a rendering, and none.
+
+In this order: segmentation, label map, structure set, secondary captures (single frame, grayscale, colour),
+presentation state.
+"""
 
 
 def write_report(
@@ -69,14 +89,16 @@ def write_report(
     sources: Sequence[Dataset],
     uids: ResultUids,
     segmentation: Dataset | None = None,
+    others: Sequence[Dataset] = (),
 ) -> Dataset:
     """Write what a task found as a complete, unverified, preliminary measurement report.
 
     One measurement group for each structure, always with its presence and certainty: TID 1411 with the
-    volume of the segment it refers to, TID 1410 with a landmark's point, TID 1501 for what was not found.
-    A point is given in patient coordinates (SCOORD3D); where the source states no Frame of Reference, on
-    the nearest image instead (SCOORD). Certainty of Finding is that of the stated presence, in percent:
-    a structure that is there with confidence 0.1 is reported absent with 90 %.
+    volume of the segment it refers to, TID 1410 with a landmark's point or, on a single slice, with a
+    segment's frame and area, TID 1501 for what was not found. A point is given in patient coordinates
+    (SCOORD3D); where the source states no Frame of Reference, on the nearest image instead (SCOORD).
+    Certainty of Finding is that of the stated presence, in percent: a structure that is there with
+    confidence 0.1 is reported absent with 90 %.
 
     Parameters
     ----------
@@ -84,28 +106,31 @@ def write_report(
         Headers of the volume's instances in slice order, from `read_sources`.
     segmentation
         The Segmentation of the same result; its segments are referred to by their tracking UIDs.
+    others
+        The other objects of the same result, in their order; the report is the root of all of them.
 
     Raises
     ------
     SeriesError
         The sources are of an image class that cannot be referred to.
     """
+    objects = [*([] if segmentation is None else [segmentation]), *others]
+    groups = GroupWriter(result, volume, uids, segmentation)
     with provenance.known_image_class(sources[0]):
-        report = _document(result, volume, sources, uids, segmentation)
+        report = _document(groups, sources, objects)
         provenance.complete(report, sources, result)
     provenance.name_by_content(report, result, uids.report_instance)
     return report
 
 
-def _document(
-    result: Result, volume: Volume, sources: Sequence[Dataset], uids: ResultUids, segmentation: Dataset | None
-) -> Comprehensive3DSR:
-    images = provenance.stand_ins(sources, volume)
+def _document(groups: GroupWriter, sources: Sequence[Dataset], objects: Sequence[Dataset]) -> Comprehensive3DSR:
+    result, uids = groups.result, groups.uids
+    images = provenance.stand_ins(sources, groups.volume)
     return Comprehensive3DSR(
-        evidence=images if segmentation is None else [*images, _reference(segmentation)],
-        content=_content(result, volume, images, uids, segmentation)[0],
+        evidence=[*images, *(_reference(one) for one in objects)],
+        content=_content(groups, images, objects),
         series_instance_uid=uids.report_series(),
-        series_number=provenance.series_number(sources[0], SERIES_NUMBER_BASE),
+        series_number=provenance.series_number(sources[0], result.task_name, provenance.ResultKind.REPORT),
         sop_instance_uid=provenance.UNNAMED,
         is_complete=True,
         is_final=False,
@@ -115,21 +140,33 @@ def _document(
     )
 
 
-def _reference(segmentation: Dataset) -> Dataset:
-    """Return what the evidence needs of the segmentation, without its pixels."""
+def _reference(one: Dataset) -> Dataset:
+    """Return what the evidence needs of an object, without its pixels."""
     reference = Dataset()
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"):
-        setattr(reference, keyword, segmentation[keyword].value)
+        setattr(reference, keyword, one[keyword].value)
     return reference
 
 
-def _content(
-    result: Result,
-    volume: Volume,
-    images: Sequence[Dataset],
-    uids: ResultUids,
-    segmentation: Dataset | None,
-) -> MeasurementReport:
+def _content(groups: GroupWriter, images: Sequence[Dataset], objects: Sequence[Dataset]) -> Dataset:
+    """Return the root of the content tree."""
+    result, volume = groups.result, groups.volume
+    library = list(_library(images, volume))
+    report = MeasurementReport(
+        observation_context=_observer(result, groups.uids),
+        procedure_reported=PROCEDURES.get(volume.modality, OTHER_PROCEDURE),
+        imaging_measurements=[groups.write(finding) for finding in segments(result)],
+        referenced_images=library if _has_modality_code(library[0]) else None,
+    )
+    root: Dataset = report[0]
+    root.ContentSequence.append(_summary(result))
+    if objects:
+        root.ContentSequence.append(_container(RELATED_OBJECTS, [_item(one) for one in objects]))
+    return root
+
+
+def _observer(result: Result, uids: ResultUids) -> ObservationContext:
+    """Return the observer (TID 1001): a device, whose UID is mandatory (TID 1004); no person."""
     device = DeviceObserverIdentifyingAttributes(
         uid=uids.device_observer(),
         name=provenance.long_string(result.algorithm.name),
@@ -137,27 +174,34 @@ def _content(
         model_name=provenance.MODEL_NAME,
         serial_number=uids.device_observer(),
     )
-    numbers = _segment_numbers(segmentation)
-    library = list(_library(images, volume))
-    return MeasurementReport(
-        observation_context=ObservationContext(
-            observer_device_context=ObserverContext(
-                observer_type=codes.DCM.Device, observer_identifying_attributes=device
-            )
-        ),
-        procedure_reported=PROCEDURES.get(volume.modality, OTHER_PROCEDURE),
-        imaging_measurements=[
-            _Group(result, finding, volume, uids).build(segmentation, numbers) for finding in segments(result)
-        ],
-        referenced_images=library if _has_modality_code(library[0]) else None,
+    context = ObserverContext(observer_type=codes.DCM.Device, observer_identifying_attributes=device)
+    return ObservationContext(observer_device_context=context)
+
+
+def _summary(result: Result) -> ContainerContentItem:
+    """Say for the whole result whether anything was found."""
+    found = any(finding.found for finding in result.findings)
+    value = WITH_FINDINGS if found else WITHOUT_FINDINGS
+    item = CodeContentItem(name=SUMMARY, value=value, relationship_type=RelationshipTypeValues.CONTAINS)
+    return _container(QUALITATIVE_EVALUATIONS, [item])
+
+
+def _container(name: CodedValue, items: Sequence[ContentItem]) -> ContainerContentItem:
+    container = ContainerContentItem(name=name, relationship_type=RelationshipTypeValues.CONTAINS)
+    container.ContentSequence = ContentSequence(items)
+    return container
+
+
+def _item(one: Dataset) -> ImageContentItem | CompositeContentItem:
+    """Refer to an object of the result by its purpose."""
+    purpose, is_image = PURPOSES.get(str(one.SOPClassUID), (RENDERING, False))
+    kind = ImageContentItem if is_image else CompositeContentItem
+    return kind(
+        name=purpose,
+        referenced_sop_class_uid=one.SOPClassUID,
+        referenced_sop_instance_uid=one.SOPInstanceUID,
+        relationship_type=RelationshipTypeValues.CONTAINS,
     )
-
-
-def _segment_numbers(segmentation: Dataset | None) -> dict[str, int]:
-    """Map tracking UIDs to segment numbers."""
-    if segmentation is None:
-        return {}
-    return {str(item.TrackingUID): int(item.SegmentNumber) for item in segmentation.SegmentSequence}
 
 
 def _library(images: Sequence[Dataset], volume: Volume) -> Iterator[Dataset]:
@@ -183,80 +227,3 @@ def _has_modality_code(image: Dataset) -> bool:
     except ValueError:
         return False
     return True
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Group:
-    """The measurement group of one structure."""
-
-    result: Result
-    finding: StructureFinding
-    volume: Volume
-    uids: ResultUids
-
-    def common(self) -> dict[str, Any]:
-        """Return what the group says in whichever template."""
-        label, algorithm = self.finding.label, self.result.algorithm
-        region = label.anatomic_region
-        return {
-            "tracking_identifier": TrackingIdentifier(
-                uid=self.uids.tracking(label.name),
-                identifier=provenance.tracking_identifier(self.result, label.name),
-            ),
-            "finding_category": provenance.coded(label.category),
-            "finding_type": provenance.coded(label.type),
-            "finding_sites": None if region is None else [FindingSite(provenance.coded(region))],
-            "algorithm_id": AlgorithmIdentification(
-                algorithm.name, algorithm.version, list(algorithm.parameters) or None
-            ),
-            "measurements": list(self._measurements()),
-            "qualitative_evaluations": [QualitativeEvaluation(PRESENCE, PRESENT if self.finding.found else ABSENT)],
-        }
-
-    def build(self, segmentation: Dataset | None, numbers: dict[str, int]) -> MeasurementGroup:
-        """Return the group in the template that its evidence calls for."""
-        if self.finding.found and self.finding.point_mm is not None:
-            region = self._point_3d() if self.volume.frame_of_reference_stated else self._point_on_image()
-            return PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=region, **self.common())
-        if self.finding.found and segmentation is not None:
-            segment = ReferencedSegment(
-                sop_class_uid=segmentation.SOPClassUID,
-                sop_instance_uid=segmentation.SOPInstanceUID,
-                segment_number=numbers[self.uids.tracking(self.finding.label.name)],
-                source_series=SourceSeriesForSegmentation(self.volume.series_instance_uid),
-            )
-            return VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=segment, **self.common())
-        return MeasurementsAndQualitativeEvaluations(**self.common())
-
-    def _measurements(self) -> Iterator[Measurement]:
-        finding = self.finding
-        certainty = finding.confidence if finding.found else 1.0 - finding.confidence
-        yield Measurement(CERTAINTY, round(100.0 * certainty, 4), codes.UCUM.Percent)
-        if finding.found and finding.volume_mm3 is not None:
-            yield Measurement(VOLUME, round(finding.volume_mm3, 3), codes.UCUM.CubicMillimeter)
-
-    def _point_3d(self) -> ImageRegion3D:
-        return ImageRegion3D(
-            graphic_type=hd.sr.GraphicTypeValues3D.POINT,
-            graphic_data=np.array([self.finding.point_mm], dtype=np.float64),
-            frame_of_reference_uid=self.volume.frame_of_reference_uid,
-        )
-
-    def _point_on_image(self) -> ImageRegion:
-        """Return the point on its nearest slice; (0, 0) is the corner of the image, not a pixel centre.
-
-        PS3.3 C.18.6.1.2: the first pixel's centre lies at (0.5, 0.5).
-        """
-        slices, rows, columns = self.volume.array.shape
-        index = self.volume.to_index(np.array(self.finding.point_mm, dtype=np.float64))
-        frame = self.volume.frames[int(np.clip(np.rint(index[0]), 0, slices - 1))]
-        column_row = np.clip([index[2] + 0.5, index[1] + 0.5], 0, [columns, rows])
-        return ImageRegion(
-            graphic_type=hd.sr.GraphicTypeValues.POINT,
-            graphic_data=column_row[None],
-            source_image=SourceImageForRegion(
-                referenced_sop_class_uid=frame.sop_class_uid,
-                referenced_sop_instance_uid=frame.sop_instance_uid,
-                referenced_frame_numbers=None if frame.frame_number is None else [frame.frame_number],
-            ),
-        )

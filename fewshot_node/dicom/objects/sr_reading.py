@@ -9,17 +9,11 @@ import highdicom as hd
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code as CodedValue
 
+from fewshot_node.dicom.objects.sr_codes import AREA, CERTAINTY, PRESENCE, PRESENT, VOLUME
 from fewshot_node.errors import NotDicomError, TemplateError
 from fewshot_node.records import Volume
-
-PRESENCE = CodedValue("705057003", "SCT", "Presence")
-PRESENT = codes.cid240.Present
-ABSENT = codes.cid240.Absent
-CERTAINTY = codes.DCM.CertaintyOfFinding
-VOLUME = codes.SCT.Volume
 
 Point = tuple[float, float, float]
 
@@ -32,6 +26,8 @@ class ReportedFinding:
     ----------
     name
         Tracking identifier: task and label name.
+    area_mm2
+        Instead of a volume, where the series is a single slice.
     confidence
         Confidence, 0..1, that the structure is there, whether it is reported present or absent.
     point_mm
@@ -42,6 +38,7 @@ class ReportedFinding:
     tracking_uid: str
     found: bool
     volume_mm3: float | None
+    area_mm2: float | None
     point_mm: Point | None
     confidence: float | None
 
@@ -103,6 +100,7 @@ def _finding(group: MeasurementGroup, volume: Volume | None) -> ReportedFinding:
         tracking_uid=str(group.tracking_uid),
         found=found,
         volume_mm3=_value(group, VOLUME),
+        area_mm2=_value(group, AREA),
         point_mm=next(_points(group, volume), None),
         confidence=confidence if found or confidence is None else 1.0 - confidence,
     )

@@ -6,9 +6,9 @@ from pydicom.datadict import dictionary_description, tag_for_keyword
 from pydicom.sr.coding import Code
 from pydicom.tag import Tag
 
-from fewshot_node.dicom.objects import provenance, seg, sr
+from fewshot_node.dicom.objects import provenance, seg, sr, sr_codes
 from fewshot_node.dicom.objects.conformance import ALWAYS_REQUIRED, COMPREHENSIVE_3D_SR, REQUIRED, SEGMENTATION
-from fewshot_node.dicom.objects.sr_reading import ABSENT, CERTAINTY, PRESENCE, PRESENT, VOLUME
+from fewshot_node.dicom.objects.sr_codes import ABSENT, AREA, CERTAINTY, PRESENCE, PRESENT, VOLUME
 from fewshot_node.dicom.statement.markdown import table, uid_name
 
 CHARACTER_SETS = f"""Received data sets keep the Specific Character Set (0008,0005) that they came with; nothing is
@@ -31,7 +31,16 @@ def sections() -> tuple[str, ...]:
                 ("Manufacturer, Manufacturer's Model Name", f"{provenance.MANUFACTURER}, {provenance.MODEL_NAME}"),
                 ("Software Versions, Device Serial Number", "the algorithm's version and a UID of the algorithm"),
                 ("Series Description", "`AI`, the task, its revision, and `segmentation` or `report`"),
-                ("Contributing Equipment Sequence", "the model, with its version and parameters"),
+                (
+                    "Series Number, Instance Number",
+                    "eight digits: three for the task (100 to 999, from its name), four for the Series Number of the "
+                    f"source, one for the kind of object ({_kinds()}); each series has one instance, number 1",
+                ),
+                (
+                    "Contributing Equipment Sequence",
+                    "the model, with its version, its parameters, and a Device UID that changes whenever the task is "
+                    "fitted again or the weights are others",
+                ),
             ],
         ),
         f"### 8.1 {uid_name(SEGMENTATION)}",
@@ -48,7 +57,6 @@ def _segmentation() -> tuple[str, ...]:
         table(
             ("Attribute", "Rule"),
             [
-                ("Series Number", f"from {seg.SERIES_NUMBER_BASE} on"),
                 ("Segmentation Type", "BINARY; 1 bit, native"),
                 ("Content Label", seg.CONTENT_LABEL),
                 (
@@ -87,7 +95,6 @@ def _report() -> tuple[str, ...]:
         table(
             ("Content", "Rule"),
             [
-                ("Series Number", f"from {sr.SERIES_NUMBER_BASE} on"),
                 ("Completion, Verification, Preliminary Flag", "COMPLETE, UNVERIFIED, PRELIMINARY"),
                 ("Observer", "a device (TID 1004); no person"),
                 ("Procedure reported", f"by modality: {procedures}; else {_code(sr.OTHER_PROCEDURE)}"),
@@ -99,19 +106,44 @@ def _report() -> tuple[str, ...]:
                 (
                     "Measurement groups",
                     "one for each label: TID 1411 with the segment it refers to; TID 1410 with a point "
-                    "(SCOORD3D, or SCOORD on the nearest image where the source states no Frame of Reference); "
-                    "TID 1501 for what was not found",
+                    "(SCOORD3D, or SCOORD on the nearest image where the source states no Frame of Reference), or "
+                    "with the frame of the segment where the series is a single slice; TID 1501 for what was not found",
                 ),
                 (
                     "In each group",
                     f"{_code(PRESENCE)}: {_code(PRESENT)} or {_code(ABSENT)}; {_code(CERTAINTY)} in percent, of "
-                    f"the presence as stated; Finding Category and Finding; algorithm; Tracking Identifier and UID",
+                    f"the presence as stated; Finding Category and Finding; Finding Site with Laterality, where "
+                    "the label is anatomy or has a region; algorithm; Tracking Identifier and UID",
                 ),
                 ("In TID 1411 groups", f"{_code(VOLUME)} in cubic millimetres"),
-                ("Current Requested Procedure Evidence", "the source images, and the Segmentation of the same result"),
+                ("On a single slice", f"{_code(AREA)} in square millimetres instead"),
+                ("Qualitative Evaluations", f"{_code(sr_codes.SUMMARY)}: {_summaries()}"),
+                (
+                    _code(sr_codes.RELATED_OBJECTS),
+                    f"a reference to each other object of the same result, its purpose as concept name: {_purposes()}",
+                ),
+                ("Current Requested Procedure Evidence", "the source images, and the other objects of the same result"),
             ],
         ),
+        "The report is the root of its result as IHE RAD AI Results (AIR) has it: it leads to every object of the "
+        "result, and is there when nothing was found, with the procedure, the summary and each structure as absent. "
+        "From AIR 6.5.3.1 (General Result Encoding) come series, description and Contributing Equipment, from its "
+        "sections on Qualitative Findings, Measurements, Locations, Regions and Tracking Identifiers the SOP class, "
+        "the templates and the tracking UIDs shared with the Segmentation, from Root Results the last two contents "
+        "of the table. Certainty is the method's own score of the presence, not a probability proven on patients.",
     )
+
+
+def _summaries() -> str:
+    return " or ".join(_code(one) for one in (sr_codes.WITH_FINDINGS, sr_codes.WITHOUT_FINDINGS))
+
+
+def _purposes() -> str:
+    return ", ".join(dict.fromkeys(_code(purpose) for purpose, _ in sr.PURPOSES.values()))
+
+
+def _kinds() -> str:
+    return ", ".join(f"{kind.value} {kind.name.replace('_', ' ').lower()}" for kind in provenance.ResultKind)
 
 
 def _attributes(keywords: Iterable[str]) -> str:

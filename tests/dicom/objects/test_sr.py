@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from fewshot_node.dicom.objects.seg import write_segmentation
 from fewshot_node.dicom.objects.sr import read_report, write_report
 from fewshot_node.errors import NotDicomError, SeriesError, TemplateError
-from fewshot_node.records import TaskKind
+from fewshot_node.records import Code, Label, TaskKind
 from tests.dicom.objects.conftest import CORRECTIONS
 
 Write = Callable[..., list[Path]]
@@ -81,7 +81,7 @@ def test_what_was_written_is_read_back(
         assert read.found is finding.found
         assert read.tracking_uid == case.uids.tracking(finding.label.name)
         assert read.confidence == pytest.approx(finding.confidence, abs=1e-6)
-        if finding.volume_mm3 is not None:
+        if finding.volume_mm3 is not None and len(case.volume.array) > 1:
             assert read.volume_mm3 == pytest.approx(finding.volume_mm3, abs=1e-3)
         assert (read.point_mm is None) is (finding.point_mm is None)
 
@@ -179,6 +179,143 @@ def test_finding_and_site_are_coded(write_series: Write, spec: Any, make_case: A
     assert kidney.finding_sites[0].value == hd.sr.CodedConcept("818983003", "SCT", "Abdomen")
 
 
+def test_a_finding_lies_where_its_structure_is_with_its_side(write_series: Write, spec: Any, make_case: Any) -> None:
+    case = make_case(write_series(spec))
+    sided = tuple(
+        replace(one, label=replace(one.label, anatomic_region=None, laterality=Code("7771000", "SCT", "Left")))
+        for one in case.result.findings
+    )
+    report = hd.sr.Comprehensive3DSR.from_dataset(_write(replace(case, result=replace(case.result, findings=sided))))
+    groups = {str(group.tracking_identifier): group for group in report.content.get_volumetric_roi_measurement_groups()}
+    (site,) = groups["abdomen left kidney"].finding_sites
+    assert site.value == hd.sr.CodedConcept("64033007", "SCT", "Kidney")
+    assert site.laterality == hd.sr.CodedConcept("7771000", "SCT", "Left")
+
+
+def test_what_is_no_anatomy_has_no_site_of_its_own(write_series: Write, spec: Any, make_case: Any) -> None:
+    case = make_case(write_series(spec), TaskKind.LANDMARKS)
+    spot = Label(1, "entry point", Code("309825002", "SCT", "Spatial and Relational Concept"), Code("X", "99SITE", "X"))
+    found = replace(case.result.findings[0], label=spot)
+    report = hd.sr.Comprehensive3DSR.from_dataset(_write(replace(case, result=replace(case.result, findings=(found,)))))
+    (group,) = report.content.get_planar_roi_measurement_groups()
+    assert group.finding_sites == []
+
+
+@pytest.mark.parametrize("multi_frame", [False, True])
+def test_on_a_single_slice_a_structure_is_a_frame_of_its_segment_with_an_area(
+    write_series: Write, spec: Any, make_case: Any, save: Save, multi_frame: bool
+) -> None:
+    case = make_case(write_series(spec, slices=1, multi_frame=multi_frame, modality="MR"))
+    segmentation = write_segmentation(case.result, case.volume, case.sources, case.uids)
+    report = hd.sr.srread(save(_write(case), "sr.dcm"))
+    assert report.content.get_volumetric_roi_measurement_groups() == []
+    groups = report.content.get_planar_roi_measurement_groups()
+    assert {str(group.tracking_identifier) for group in groups} == {"abdomen liver", "abdomen left kidney"}
+    for group in groups:
+        item = next(item for item in group[0].ContentSequence if item.ValueType == "IMAGE")
+        assert item.ConceptNameCodeSequence[0].CodeValue == "121214"
+        reference = item.ReferencedSOPSequence[0]
+        assert reference.ReferencedSOPInstanceUID == segmentation.SOPInstanceUID
+        frame = segmentation.PerFrameFunctionalGroupsSequence[int(reference.ReferencedFrameNumber) - 1]
+        number = int(frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        described = segmentation.SegmentSequence[number - 1]
+        assert described.TrackingUID == group.tracking_uid
+        (area,) = group.get_measurements(hd.sr.CodedConcept("42798000", "SCT", "Area"))
+        assert area.unit.value == "mm2"
+        pixels = np.count_nonzero(case.result.label_map == {1: 1, 2: 7}[number])
+        assert area.value == pytest.approx(pixels * 0.8 * 0.7, rel=1e-4)
+
+
+def _at_root(report: Dataset, code: str) -> Any:
+    """The items in the root's container of that name."""
+    (container,) = [item for item in report.ContentSequence if item.ConceptNameCodeSequence[0].CodeValue == code]
+    return container.ContentSequence
+
+
+@KINDS
+@pytest.mark.parametrize("found", [True, False])
+def test_the_root_says_whether_anything_was_found(
+    write_series: Write, spec: Any, make_case: Any, kind: TaskKind, found: bool
+) -> None:
+    case = make_case(write_series(spec), kind)
+    if not found:
+        absent = tuple(replace(one, found=False, point_mm=None, index=None) for one in case.result.findings)
+        case = replace(case, result=replace(case.result, findings=absent))
+    report = _write(case)
+    (summary,) = _at_root(report, "C0034375")
+    assert summary.ConceptNameCodeSequence[0].CodeValue == "111017"
+    assert summary.ConceptCodeSequence[0].CodeMeaning.endswith("with findings" if found else "without findings")
+    procedures = [item for item in report.ContentSequence if item.ConceptNameCodeSequence[0].CodeValue == "121058"]
+    assert [item.ConceptCodeSequence[0].CodeMeaning for item in procedures] == ["CT unspecified body region"]
+
+
+def _other(sop_class_uid: str, number: int, study: str) -> Dataset:
+    other = Dataset()
+    other.SOPClassUID, other.SOPInstanceUID = sop_class_uid, f"2.25.{number}"
+    other.StudyInstanceUID, other.SeriesInstanceUID = study, f"2.25.{number}0"
+    return other
+
+
+@pytest.mark.dicom3tools
+@pytest.mark.dcmtk
+def test_the_root_leads_to_every_object_of_its_result(
+    write_series: Write,
+    spec: Any,
+    make_case: Any,
+    save: Save,
+    dciodvfy_errors: Any,
+    require_tool: Callable[[str], str],
+) -> None:
+    """Also where nothing was found, so that no measurement group refers to the segmentation."""
+    case = make_case(write_series(spec), empty=True)
+    segmentation = write_segmentation(case.result, case.volume, case.sources, case.uids)
+    picture = _other("1.2.840.10008.5.1.4.1.1.7.4", 1, case.volume.study_instance_uid)
+    contours = _other("1.2.840.10008.5.1.4.1.1.481.3", 2, case.volume.study_instance_uid)
+    report = write_report(case.result, case.volume, case.sources, case.uids, segmentation, (picture, contours))
+    seen = [
+        (item.ValueType, item.ConceptNameCodeSequence[0].CodeMeaning, item.ReferencedSOPSequence[0])
+        for item in _at_root(report, "111414")
+    ]
+    assert [(kind, purpose) for kind, purpose, _ in seen] == [
+        ("IMAGE", "Segmentation Result"),
+        ("IMAGE", "Partial Rendering for Presentation"),
+        ("COMPOSITE", "Segmentation Result"),
+    ]
+    uids = [reference.ReferencedSOPInstanceUID for *_, reference in seen]
+    assert uids == [segmentation.SOPInstanceUID, "2.25.1", "2.25.2"]
+    assert set(uids) < _evidence(report)
+    path = save(report, "sr.dcm")
+    assert dciodvfy_errors(path) == []
+    done = subprocess.run([require_tool("dsrdump"), str(path)], check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert len(read_report(path)) == 3
+
+
+def test_the_model_has_a_uid_that_changes_with_it(write_series: Write, spec: Any, make_case: Any) -> None:
+    case = make_case(write_series(spec))
+    again = replace(case, uids=replace(case.uids, task_digest="fitted again"))
+    first, same, second = (
+        next(
+            item
+            for item in _write(one).ContributingEquipmentSequence
+            if item.get("ManufacturerModelName") == "fewshot abdomen"
+        )
+        for one in (case, case, again)
+    )
+    assert first.DeviceUID == same.DeviceUID != second.DeviceUID
+    assert first.PurposeOfReferenceCodeSequence[0].CodeMeaning == "Processing Equipment"
+
+
+def test_series_numbers_tell_tasks_series_and_kinds_apart(write_series: Write, spec: Any, make_case: Any) -> None:
+    case = make_case(write_series(spec))
+    other_series = make_case(write_series(spec, name="other", changes={"SeriesNumber": 504}))
+    other_task = replace(case, result=replace(case.result, task_name="spine"))
+    numbers = [int(_write(one).SeriesNumber) for one in (case, other_series, other_task)]
+    numbers.append(int(write_segmentation(case.result, case.volume, case.sources, case.uids).SeriesNumber))
+    assert len(set(numbers)) == 4
+    assert all(10_000_000 <= number < 100_000_000 for number in numbers)
+
+
 def test_an_absent_structure_is_absent_with_the_certainty_of_that(
     write_series: Write, spec: Any, make_case: Any
 ) -> None:
@@ -197,7 +334,7 @@ def test_the_document_says_what_it_is(write_series: Write, spec: Any, make_case:
     case = make_case(write_series(spec), kind)
     report = _write(case)
     assert report.SeriesDescription == "AI abdomen rev 3 report"
-    assert report.SeriesNumber == 9504
+    assert str(report.SeriesNumber)[3:] == "00042"  # of series 4, the second kind of result
     flags = report.CompletionFlag, report.VerificationFlag, report.PreliminaryFlag
     assert flags == ("COMPLETE", "UNVERIFIED", "PRELIMINARY")
     assert (str(report.ContentDate), str(report.ContentTime)) == ("20240102", "102030.500000")
@@ -211,15 +348,19 @@ def test_the_document_says_what_it_is(write_series: Write, spec: Any, make_case:
     assert "SECRET" not in str(report.ContentSequence)
 
 
-@KINDS
-def test_all_that_is_referred_to_is_evidence(write_series: Write, spec: Any, make_case: Any, kind: TaskKind) -> None:
-    case = make_case(write_series(spec), kind)
-    evidence = {
+def _evidence(report: Dataset) -> set[str]:
+    return {
         str(item.ReferencedSOPInstanceUID)
-        for study in _write(case).CurrentRequestedProcedureEvidenceSequence
+        for study in report.CurrentRequestedProcedureEvidenceSequence
         for series in study.ReferencedSeriesSequence
         for item in series.ReferencedSOPSequence
     }
+
+
+@KINDS
+def test_all_that_is_referred_to_is_evidence(write_series: Write, spec: Any, make_case: Any, kind: TaskKind) -> None:
+    case = make_case(write_series(spec), kind)
+    evidence = _evidence(_write(case))
     expected = {frame.sop_instance_uid for frame in case.volume.frames}
     if kind is TaskKind.SEGMENTATION:
         expected.add(write_segmentation(case.result, case.volume, case.sources, case.uids).SOPInstanceUID)

@@ -58,9 +58,11 @@ def test_the_stated_values_are_those_of_the_objects(objects: tuple[Dataset, Data
     assert f"{report.SOPClassUID}, Comprehensive 3D SR IOD" in REPORT
     flags = (report.CompletionFlag, report.VerificationFlag, report.PreliminaryFlag)
     assert of_report["Completion, Verification, Preliminary Flag"] == ", ".join(flags)
-    for rule, dataset in ((stated, segmentation), (of_report, report)):
-        lowest = int(rule["Series Number"].split()[1])
-        assert lowest <= dataset.SeriesNumber < lowest + 500
+    numbers = rules(BOTH)["Series Number, Instance Number"]
+    for kind, dataset in (("segmentation", segmentation), ("report", report)):
+        assert f"{str(dataset.SeriesNumber)[-1]} {kind}" in numbers
+        assert len(str(dataset.SeriesNumber)) == 8
+        assert dataset.InstanceNumber == 1
         maker = f"{dataset.Manufacturer}, {dataset.ManufacturerModelName}"
         assert rules(BOTH)["Manufacturer, Manufacturer's Model Name"] == maker
     for segment in segmentation.SegmentSequence:
@@ -80,8 +82,15 @@ def test_each_group_of_a_report_has_the_stated_content(objects: tuple[Dataset, D
         assert f"TID {template}" in rules(REPORT)["Measurement groups"]
         concepts = [concept(item) for item in group.ContentSequence]
         assert set(names) <= set(concepts)
-        volumes = [one for one in concepts if one[2] == "Volume"]
-        assert len(volumes) == (template == "1411")
+        sizes = {one[2] for one in concepts} & {"Volume", "Area"}
+        assert sizes == {"1411": {"Volume"}, "1410": {"Area"}, "1501": set()}[template]
+
+
+def test_the_root_has_the_stated_content(objects: tuple[Dataset, Dataset]) -> None:
+    names = [concept(one) for one in objects[1].ContentSequence]
+    assert ("C0034375", "UMLS", "Qualitative Evaluations") in names
+    (objects_name,) = [name for name in names if name[2] == "Supplementary Data"]
+    assert f'({objects_name[0]}, {objects_name[1]}, "{objects_name[2]}")' in rules(REPORT)
 
 
 def concept(item: Dataset) -> tuple[str, str, str]:
