@@ -225,6 +225,7 @@ class WorkerSettings(_Section):
     encoder: str = "embedded"
     sam: str | None = None
     offline: bool = True
+    feature_cache_mb: Annotated[int, Field(ge=0)] = 2048
 
 
 class NodeSettings(_Section):
@@ -260,6 +261,11 @@ class NodeSettings(_Section):
     def tasks(self) -> Path:
         """Folder of the task registry."""
         return self.home / "tasks"
+
+    @property
+    def features(self) -> Path:
+        """Folder of templates' features, kept by content; it may be emptied at any time."""
+        return self.home / "features"
 
     @property
     def outbox(self) -> Path:

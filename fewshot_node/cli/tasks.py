@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from fewshot_node.cli.printing import plain_console, print_table
+from fewshot_node.cli.progress import feature_cache, watched
 from fewshot_node.cli.state import cli_state
 from fewshot_node.output import OUTPUT_CHOICES, OutputSettings
 from fewshot_node.records import TaskKind
@@ -157,8 +157,9 @@ def fit(context: typer.Context, name: TaskName) -> None:
     from fewshot_node.tasks.registry import Registry
 
     settings = cli_state(context).settings
-    with plain_console(stderr=True).status(Text(f"fitting {name}")):
-        report = Registry(settings.tasks).fit(name, load_models(settings.worker).encoder)
+    encoder = load_models(settings.worker).encoder
+    with watched() as watch:
+        report = Registry(settings.tasks).fit(name, encoder, feature_cache(settings), watch)
     typer.echo(
         f"task {name}: learnt {report.labels} labels from {report.slices} slices in {report.seconds:.1f} s; "
         f"next: fewshot-node task publish {name}"

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fewshot_node.errors import TaskError, TemplateError
+from fewshot_node.tasks.progress import Watch, steps_watched, unwatched
 from fewshot_node.tasks.support import build_support
 from fewshot_node.tasks.task import TaskDefinition, definition_to_data
 from fewshot_node.tasks.templates import Template
 from fewshot_node.uids import digest_parts
 from fewshot_node.vision.adapters import Adapter, fit_adapter
 from fewshot_node.vision.backbone import DenseEncoder
+from fewshot_node.vision.feature_cache import FeatureCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +36,20 @@ class FitReport:
 
 
 def fit_task(
-    definition: TaskDefinition, templates: Sequence[Template], encoder: DenseEncoder
+    definition: TaskDefinition,
+    templates: Sequence[Template],
+    encoder: DenseEncoder,
+    cache: FeatureCache | None = None,
+    watch: Watch = unwatched,
 ) -> tuple[Adapter, FitReport]:
     """Fit a task's adapter to its templates; the same input gives the same adapter.
+
+    Parameters
+    ----------
+    cache
+        Where the templates' features are kept: a fit that was interrupted does not encode them again.
+    watch
+        Told how far it is.
 
     Raises
     ------
@@ -47,8 +60,9 @@ def fit_task(
     """
     started = time.perf_counter()
     _require_examples(definition, templates)
-    support = build_support(definition, templates, encoder)
-    adapter = fit_adapter(support, definition.settings.adapter)
+    support = build_support(definition, templates, encoder, cache, watch)
+    with steps_watched(watch, definition.settings.adapter.steps):
+        adapter = fit_adapter(support, definition.settings.adapter)
     slices = sum(len(template.array) for template in templates)
     annotated = sum(template.annotated_slices for template in templates)
     seconds = time.perf_counter() - started

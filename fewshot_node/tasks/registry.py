@@ -17,6 +17,7 @@ from pathlib import Path
 from fewshot_node.disk import whole_file, whole_folder
 from fewshot_node.errors import PermanentError, TaskError, TemplateError, UnknownTaskError
 from fewshot_node.tasks.fit import FitReport, fit_key, fit_task
+from fewshot_node.tasks.progress import Watch, unwatched
 from fewshot_node.tasks.revision import load_revision, write_revision
 from fewshot_node.tasks.rule_groups import AnyRule
 from fewshot_node.tasks.storage import read_json, write_json
@@ -32,6 +33,7 @@ from fewshot_node.tasks.template_store import load_template, remove_template, sa
 from fewshot_node.tasks.templates import Template
 from fewshot_node.vision.adapters import save_adapter
 from fewshot_node.vision.backbone import DenseEncoder
+from fewshot_node.vision.feature_cache import FeatureCache
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +146,9 @@ class Registry:
         remove_template(self._draft(name) / "templates", template)
         self._note_added(name, {key: value for key, value in self._added(name).items() if key != template})
 
-    def fit(self, name: str, encoder: DenseEncoder) -> FitReport:
+    def fit(
+        self, name: str, encoder: DenseEncoder, cache: FeatureCache | None = None, watch: Watch = unwatched
+    ) -> FitReport:
         """Fit the adapter of a task's draft to its templates.
 
         Raises
@@ -155,7 +159,7 @@ class Registry:
             A label is shown by no template.
         """
         definition, templates = self.definition(name), self.templates(name)
-        adapter, report = fit_task(definition, templates, encoder)
+        adapter, report = fit_task(definition, templates, encoder, cache, watch)
         draft = self._draft(name)
         # The note goes first: weights without their note are not publishable.
         (draft / "fit.json").unlink(missing_ok=True)
@@ -253,6 +257,16 @@ class Registry:
             return definition_from_data(read_json(path), str(path)).rules
         except PermanentError:
             return None
+
+    def draft_folder(self, name: str) -> Path:
+        """Return the folder of a task's draft.
+
+        Raises
+        ------
+        UnknownTaskError
+            There is no task of that name.
+        """
+        return self._draft(name)
 
     def _draft(self, name: str) -> Path:
         names = self.names()

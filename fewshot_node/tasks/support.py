@@ -10,12 +10,14 @@ from torch.nn import functional
 
 from fewshot_node.records import LabelArray
 from fewshot_node.tasks.augment import at_working_size, vary
+from fewshot_node.tasks.progress import Watch, unwatched
 from fewshot_node.tasks.task import TaskDefinition, TaskSettings
 from fewshot_node.tasks.templates import Template
 from fewshot_node.uids import digest_parts
 from fewshot_node.vision.adapters import Support, cover_of_cells, labels_to_grid, square_canvas
 from fewshot_node.vision.backbone import DenseEncoder
 from fewshot_node.vision.encode import encode
+from fewshot_node.vision.feature_cache import FeatureCache
 from fewshot_node.vision.intensity import intensity_ranges
 from fewshot_node.vision.landmarks import disc_labels
 
@@ -39,8 +41,20 @@ class _Part:
         return replace(self, features=features, labels=square_canvas(self.labels), cover=cover)
 
 
-def build_support(definition: TaskDefinition, templates: Sequence[Template], encoder: DenseEncoder) -> Support:
-    """Encode the slices of all templates and their variants, labels on the feature grid."""
+def build_support(
+    definition: TaskDefinition,
+    templates: Sequence[Template],
+    encoder: DenseEncoder,
+    cache: FeatureCache | None = None,
+    watch: Watch = unwatched,
+) -> Support:
+    """Encode the slices of all templates and their variants, labels on the feature grid.
+
+    Parameters
+    ----------
+    cache
+        Where features are kept by content, so that the same slices are encoded once.
+    """
     settings, values = definition.settings, definition.label_values
     count = settings.augment.count_for(sum(len(one.array) for one in templates), settings.adapter.name)
     parts: list[_Part] = []
@@ -48,11 +62,12 @@ def build_support(definition: TaskDefinition, templates: Sequence[Template], enc
     for owner, template in enumerate(templates):
         origins = np.arange(first, first + len(template.array))
         for images, label_map in _variants(template, settings, count):
-            features = _encode(images, template, encoder, settings)
+            features = _encode(images, template, encoder, settings, cache)
             cells = (features.shape[1], features.shape[2])
             cover = cover_of_cells(label_map, values, cells)
             owners = np.full(len(origins), owner)
             parts.append(_Part(features, labels_to_grid(label_map, cells), cover, owners, origins))
+            watch("encoding the templates", len(parts), len(templates) * (1 + count))
         first += len(template.array)
     return _join([part.squared() for part in parts] if settings.adapter.sees_neighbours else _bend(parts), values)
 
@@ -86,13 +101,17 @@ def _variants(
 
 
 def _encode(
-    images: NDArray[np.float32], template: Template, encoder: DenseEncoder, settings: TaskSettings
+    images: NDArray[np.float32],
+    template: Template,
+    encoder: DenseEncoder,
+    settings: TaskSettings,
+    cache: FeatureCache | None,
 ) -> NDArray[np.float16]:
     """Encode slices of a template, scaled as the whole series that they come from would be."""
     ranges = intensity_ranges(
         template.intensity_sample, template.modality, settings.encode.intensity, encoder.in_channels
     )
-    return encode(images, template.modality, encoder, settings.encode, ranges=ranges).array
+    return encode(images, template.modality, encoder, settings.encode, cache, ranges).array
 
 
 def _drawn(template: Template) -> LabelArray:

@@ -13,9 +13,10 @@ from fewshot_node.tasks.fit import build_support, fit_key, fit_task
 from fewshot_node.tasks.selection import TemplateSelection
 from fewshot_node.tasks.task import TaskDefinition
 from fewshot_node.tasks.templates import Template, read_template
-from fewshot_node.vision.adapters import AdapterSettings
+from fewshot_node.vision.adapters import AdapterSettings, adapter_digest
 from fewshot_node.vision.backbone import DenseEncoder
 from fewshot_node.vision.encode import encode
+from fewshot_node.vision.feature_cache import FolderCache
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +128,34 @@ def test_landmarks_become_discs(tmp_path: Path, example, definition: TaskDefinit
         middle = np.argwhere(support.labels[0] == value).mean(axis=0) + 0.5
         expected = ((row + 0.5) / 48 * height, (column + 0.5) / 40 * width)
         np.testing.assert_allclose(middle, expected, atol=1.0)
+
+
+def test_an_interrupted_fit_starts_from_what_was_encoded_and_ends_the_same(
+    tmp_path: Path, template: Template, definition: TaskDefinition, encoder: DenseEncoder
+) -> None:
+    settings = replace(
+        definition.settings, adapter=AdapterSettings(name="classification", steps=3), augment=AugmentSettings(count=2)
+    )
+    task = replace(definition, settings=settings)
+    undisturbed, _ = fit_task(task, [template], encoder)
+    cache, stages = FolderCache(tmp_path, 10**9), []
+
+    def interrupt(stage: str, done: int, total: int) -> None:
+        stages.append((stage, done, total))
+        if stage == "training the head":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_task(task, [template], encoder, cache, interrupt)
+    assert stages[:3] == [("encoding the templates", done, 3) for done in (1, 2, 3)]
+    kept = sorted(tmp_path.glob("*.npy"))
+    assert len(kept) == 3
+    steps = []
+    again, _ = fit_task(task, [template], encoder, cache, lambda *told: steps.append(told))
+    assert adapter_digest(again) == adapter_digest(undisturbed)
+    assert sorted(tmp_path.glob("*.npy")) == kept
+    assert ("training the head", 3, 3) in steps
+    assert all(done <= total for _, done, total in steps)
 
 
 def test_no_template_is_refused(definition: TaskDefinition, encoder: DenseEncoder) -> None:

@@ -12,12 +12,14 @@ from tests.benchmarks.vision.chain import memory, speed
 from tests.benchmarks.vision.gpu import gpu
 from tests.benchmarks.vision.heads import bfloat16, factorised, head
 from tests.benchmarks.vision.silence import silent_slices
+from tests.benchmarks.vision.teaching import fit
 
 PARTS: dict[str, Part] = {
     "head": head,
     "factorised": factorised,
     "bf16": bfloat16,
     "silent": silent_slices,
+    "fit": fit,
     "memory": memory,
     "speed": speed,
     "gpu": gpu,

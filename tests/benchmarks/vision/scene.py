@@ -64,7 +64,8 @@ def draw_patient(seed: int, slices: int) -> Scene:
     return Scene(array, label_map)
 
 
-def _template(seed: int) -> Template:
+def template(seed: int) -> Template:
+    """Return the slice of a patient that shows most organs, annotated."""
     scene = draw_patient(seed, 12)
     counts = [len(np.unique(one)) for one in scene.label_map]
     best = int(np.argmax(counts))
@@ -105,4 +106,4 @@ def encoder() -> DenseEncoder:
 
 def taught(task: TaskDefinition, by: DenseEncoder | None = None) -> Adapter:
     """Teach a task on one slice of each of five patients, by the packaged encoder unless another is given."""
-    return fit_task(task, [_template(seed) for seed in range(1, TEMPLATES + 1)], by or encoder())[0]
+    return fit_task(task, [template(seed) for seed in range(1, TEMPLATES + 1)], by or encoder())[0]
