@@ -20,6 +20,7 @@ from fewshot_node.cli import (
     evaluate,
     pacs,
     pretrain,
+    proposals,
     pull,
     route,
     run,
@@ -74,6 +75,7 @@ app.add_typer(deliveries.app, name="delivery", help="See where results went; sen
 app.add_typer(route.app, name="route", help="See which task a series goes to, and why.")
 app.add_typer(pacs.app, name="pacs", help="Talk to the configured PACS.")
 app.add_typer(pretrain.app, name="pretrain", help="Make the embedded models again.")
+proposals.register(templates.app)
 serve.register(app)
 run.register(app)
 pull.register(app)

@@ -9,7 +9,7 @@ from rich.table import Column, Table
 from fewshot_node.cli.deliveries import next_step
 from fewshot_node.cli.printing import plain_console, print_table
 from fewshot_node.cli.state import cli_state
-from fewshot_node.dicom.ledger import Delivery, DeliveryState, Ledger, SeriesEntry, SeriesState
+from fewshot_node.dicom.ledger import CorrectionLink, Delivery, DeliveryState, Ledger, SeriesEntry, SeriesState
 from fewshot_node.dicom.ledger.records import FINAL_STATES
 from fewshot_node.errors import PermanentError
 from fewshot_node.node import open_node
@@ -71,6 +71,7 @@ def show(context: typer.Context, series_instance_uid: SeriesUid) -> None:
     if entry is None:
         raise _refusal(series_instance_uid, _UNKNOWN)
     _print_entry(entry, ledger.deliveries(key=entry.key))
+    _print_corrections(ledger.corrections(series_instance_uid), series_instance_uid)
 
 
 @app.command()
@@ -171,3 +172,13 @@ def _print_entry(entry: SeriesEntry, deliveries: Sequence[Delivery]) -> None:
             console.print(f"          to {one.destination}: {one.state.value}, {one.tries} tries, {details}")
     for warning in entry.warnings:
         console.print(f"warning   {warning.time:%Y-%m-%d %H:%M:%S} {warning.text}")
+
+
+def _print_corrections(links: Sequence[CorrectionLink], series_instance_uid: str) -> None:
+    console = plain_console()
+    for one in links:
+        what = f"task {one.task_name} revision {one.task_revision}, labels {', '.join(map(str, one.labels))}"
+        if one.series_instance_uid == series_instance_uid:
+            console.print(f"corrects  {what} on series {one.source} ({one.result_instance_uid})")
+        else:
+            console.print(f"corrected {what} by series {one.series_instance_uid} ({one.instance_uid})")

@@ -1,0 +1,92 @@
+"""A proposal is accepted or rejected by a person, once, and what it says becomes a template."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fewshot_node.errors import TemplateError, UnknownTaskError
+from fewshot_node.tasks.corrections.accept import accept, reject
+from fewshot_node.tasks.corrections.proposals import Proposal, Proposals, ProposalState
+from tests.tasks.conftest import Example
+from tests.tasks.corrections.conftest import Bench, edited_segmentation, moved_report
+
+
+def far_corner(masks: NDArray[np.uint8]) -> None:
+    masks[1, :4, :4, 0] = 1
+
+
+@pytest.fixture
+def proposal(bench: Bench, pushed: Example, tmp_path: Path) -> Proposal:
+    bench.process(edited_segmentation(bench.result("SEG"), pushed, tmp_path / "edited.dcm", far_corner))
+    (one,) = Proposals(bench.node.settings.tasks).of_task("organs")
+    return one
+
+
+def spooled(bench: Bench):
+    def find(proposal: Proposal) -> Sequence[Path]:
+        return bench.node.spool.series_files(proposal.series_instance_uid)
+
+    return find
+
+
+def test_an_accepted_correction_is_a_template_of_the_draft(bench: Bench, pushed: Example, proposal: Proposal) -> None:
+    accept(bench.registry, "organs", proposal.name, "dr-grey", spooled(bench))
+    template = next(one for one in bench.registry.templates("organs") if one.name == proposal.name)
+    assert 1 in template.slice_indices, "the slice that was corrected"
+    corrected = template.slice_indices.index(1)
+    assert (template.label_map[corrected, :4, :4] == 1).all()
+    assert np.array_equal(template.array[corrected], pushed.array[1])
+    decided = Proposals(bench.node.settings.tasks).get("organs", proposal.name)
+    assert (decided.state, decided.decided_by) == (ProposalState.ACCEPTED, "dr-grey")
+    assert not bench.registry.is_fitted("organs"), "a draft that is to be fitted and looked at"
+    assert bench.registry.revisions("organs") == (1,), "nothing goes live by itself"
+
+
+def test_a_moved_point_is_learnt_where_it_was_moved_to(bench: Bench, tmp_path: Path) -> None:
+    (ours,) = bench.node.settings.outbox.rglob("places/report.dcm")
+    bench.process(moved_report(ours, tmp_path / "moved.dcm", (1.8, 0.8, 0.0)))  # two columns and a row
+    (one,) = Proposals(bench.node.settings.tasks).of_task("places")
+    template = accept(bench.registry, "places", one.name, "dr-grey", spooled(bench))
+    (label,) = (tracked.label for tracked in bench.node.ledger.tracked_in(one.result_instance_uid))
+    assert label.point_mm is not None
+    row, column = (label.point_mm[1] - 7.5) / 0.8 + 1, (label.point_mm[0] + 15) / 0.9 + 2
+    assert (template.points[0].row, template.points[0].column) == pytest.approx((row, column), abs=1e-3)
+
+
+def test_a_decision_stands(bench: Bench, proposal: Proposal) -> None:
+    reject(bench.registry, "organs", proposal.name, "dr-grey", "motion")
+    kept = Proposals(bench.node.settings.tasks).get("organs", proposal.name)
+    assert (kept.state, kept.decided_by, kept.reason) == (ProposalState.REJECTED, "dr-grey", "motion")
+    for decide in (
+        lambda: accept(bench.registry, "organs", proposal.name, "x", spooled(bench)),
+        lambda: reject(bench.registry, "organs", proposal.name, "x"),
+    ):
+        with pytest.raises(TemplateError, match=r"was rejected by dr-grey \(20.*it stands"):
+            decide()
+    assert proposal.name not in bench.registry.template_names("organs")
+
+
+def test_what_was_rejected_is_not_proposed_again(
+    bench: Bench, pushed: Example, proposal: Proposal, tmp_path: Path
+) -> None:
+    reject(bench.registry, "organs", proposal.name, "dr-grey")
+    bench.process(edited_segmentation(bench.result("SEG"), pushed, tmp_path / "again.dcm", far_corner))
+    assert Proposals(bench.node.settings.tasks).of_task("organs", ProposalState.PROPOSED) == ()
+
+
+def test_accepting_goes_on_where_it_was_broken_off(bench: Bench, proposal: Proposal) -> None:
+    accept(bench.registry, "organs", proposal.name, "x", spooled(bench))
+    proposals = Proposals(bench.node.settings.tasks)
+    proposals.decide(proposal, ProposalState.PROPOSED, "")  # as if it had ended before the note
+    accept(bench.registry, "organs", proposal.name, "x", spooled(bench))
+    assert proposals.get("organs", proposal.name).state is ProposalState.ACCEPTED
+
+
+def test_unknown_names_are_told_with_the_known_ones(bench: Bench, proposal: Proposal) -> None:
+    with pytest.raises(TemplateError, match=f"no proposal 'nothing': waiting are {proposal.name}"):
+        accept(bench.registry, "organs", "nothing", "x", spooled(bench))
+    with pytest.raises(UnknownTaskError, match="known tasks: organs, places"):
+        reject(bench.registry, "organ", proposal.name, "x")
