@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from fewshot_node import __version__
 from fewshot_node.models import Models
+from fewshot_node.probabilities import LabelProbabilities
 from fewshot_node.records import (
     AlgorithmIdentity,
     Landmark,
@@ -56,6 +57,7 @@ def summarise_masks(
     """Return the result of a segmentation task: one finding a label, found or not."""
     confidences = _mask_confidences(localization)
     counts = np.bincount(masks.label_map.ravel(), minlength=256)
+    output = task.definition.settings.output
     findings = tuple(
         StructureFinding(
             label=label,
@@ -75,7 +77,8 @@ def summarise_masks(
         findings=findings,
         label_map=masks.label_map,
         algorithm=identify_algorithm(task, models, details),
-        output=task.definition.settings.output,
+        output=output,
+        probabilities=_probabilities(localization) if output.segmentation == "fractional" else None,
     )
 
 
@@ -110,6 +113,11 @@ def _position_mm(volume: Volume, landmark: Landmark) -> tuple[float, float, floa
         return None
     x_mm, y_mm, z_mm = volume.to_mm(np.asarray(landmark.index))
     return float(x_mm), float(y_mm), float(z_mm)
+
+
+def _probabilities(localization: Localization) -> LabelProbabilities:
+    _, rows, columns = localization.label_map.shape
+    return LabelProbabilities(localization.scores, localization.label_values, (rows, columns))
 
 
 def _mask_confidences(localization: Localization) -> dict[int, float]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot_node.output import OutputSettings
+from fewshot_node.probabilities import LabelProbabilities
 from fewshot_node.uids import digest_parts
 
 FloatArray = NDArray[np.floating]
@@ -356,6 +357,8 @@ class Result:
         None for a landmark task.
     output
         Which objects are written from it.
+    probabilities
+        What a fractional segmentation shows; None where the task asks for none.
     """
 
     task_name: str
@@ -365,10 +368,11 @@ class Result:
     label_map: LabelArray | None
     algorithm: AlgorithmIdentity
     output: OutputSettings = field(default_factory=OutputSettings)
+    probabilities: LabelProbabilities | None = None
 
     def content_digest(self) -> str:
         """Digest of everything in the result that an object written from it can show."""
-        pixels = b"" if self.label_map is None else np.ascontiguousarray(self.label_map).tobytes()
+        pixels = b"" if self.label_map is None else np.ascontiguousarray(self.label_map).reshape(-1).data
         return digest_parts((pixels, *(repr(_finding_key(finding)).encode() for finding in self.findings)))
 
 

@@ -21,8 +21,8 @@ def derive_uid(role: str, *parts: str) -> str:
     return f"2.25.{uuid.uuid5(_NAMESPACE, name).int}"
 
 
-def digest_parts(parts: Iterable[bytes]) -> str:
-    """Return the SHA-256 hex digest of length-prefixed byte strings."""
+def digest_parts(parts: Iterable[bytes | memoryview]) -> str:
+    """Return the SHA-256 hex digest of length-prefixed byte strings (of views on bytes, whose length is theirs)."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(len(part).to_bytes(8, "big"))
@@ -56,9 +56,9 @@ class ResultUids:
     weights_digest: str
     code_version: str
 
-    def segmentation_series(self) -> str:
-        """Series Instance UID of the segmentation."""
-        return self._derive("segmentation-series")
+    def segmentation_series(self, kind: str = "binary") -> str:
+        """Series Instance UID of the segmentation; each kind (`OutputSettings.segmentation`) has its own."""
+        return self._derive("segmentation-series", *(() if kind == "binary" else (kind,)))
 
     def segmentation_instance(self, content_digest: str) -> str:
         """SOP Instance UID of the segmentation with this content, its header included."""

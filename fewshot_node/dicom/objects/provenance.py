@@ -282,7 +282,8 @@ def name_by_content(dataset: hd.SOPClass, result: Result, derive: Callable[[str]
 
     Patient, study, dates and references come from the sources' headers, which a site may correct while
     pixels and UIDs stay; a PACS that keeps the object with the old ones must not take it for this one.
-    So the encoded object itself is digested; its pixels are the label map, which the result's digest covers.
+    So the encoded object itself is digested, but for its per-frame groups: they follow from the frames written, the
+    sources in their order and the grid, all of which the UID covers, and take longer to encode than the rest.
 
     Parameters
     ----------
@@ -292,8 +293,11 @@ def name_by_content(dataset: hd.SOPClass, result: Result, derive: Callable[[str]
     dataset.SOPInstanceUID = UNNAMED
     encoded = DicomBytesIO()
     encoded.is_little_endian, encoded.is_implicit_VR = True, False
-    write_dataset(encoded, dataset[:_PIXEL_DATA])
-    uid = UID(derive(digest_parts((result.content_digest().encode(), encoded.getvalue()))))
+    header = dataset[:_PIXEL_DATA]
+    header.pop("PerFrameFunctionalGroupsSequence", None)
+    write_dataset(encoded, header)
+    content = (result.content_digest().encode(), encoded.getvalue(), dataset.get("PixelData", b""))
+    uid = UID(derive(digest_parts(content)))
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
 
 

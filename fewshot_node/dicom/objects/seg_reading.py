@@ -1,6 +1,7 @@
 """Labels out of a DICOM Segmentation, placed in millimetres on the grid of a volume."""
 
 import logging
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,9 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.pixels.utils import iter_pixels
 
 from fewshot_node.dicom.objects.geometry import Plane, functional_group, planes_of
+from fewshot_node.dicom.objects.seg_pixels import stored_frames
 from fewshot_node.errors import GeometryError, NotDicomError, TemplateError
 from fewshot_node.records import Code, Label, LabelArray, Volume
 
@@ -22,6 +23,11 @@ _FRACTION = 0.5
 _TOLERANCE_VOXELS = 0.1
 _LARGEST_VALUE = 254
 _REMEDY = "resample it, or annotate on this series"
+_MODIFIERS = (
+    ("SegmentedPropertyTypeCodeSequence", "SegmentedPropertyTypeModifierCodeSequence"),
+    ("AnatomicRegionSequence", "AnatomicRegionModifierSequence"),
+)
+_SIDES = {"left", "right"}
 _TISSUE = Code("85756007", "SCT", "Tissue")
 
 
@@ -45,8 +51,8 @@ def read_segmentation(source: Path | Dataset, volume: Volume) -> SegmentationLab
     """Read a BINARY, FRACTIONAL (from one half) or LABELMAP Segmentation onto the grid of `volume`.
 
     Each labelled pixel goes to the voxel that lies at the same place in mm; its frame may be flipped or
-    cropped, but must have the volume's spacing. Where segments overlap, the higher number wins, and a
-    warning is logged.
+    cropped, but must have the volume's spacing. Where segments overlap, the one with the higher fraction wins,
+    among equal ones the higher number, and a warning is logged.
 
     Raises
     ------
@@ -60,16 +66,39 @@ def read_segmentation(source: Path | Dataset, volume: Volume) -> SegmentationLab
     uid = str(dataset.get("SOPInstanceUID"))
     _require_same_series(dataset, volume, uid)
     labels = tuple(_labels(dataset, uid))
-    label_map = np.zeros(volume.array.shape, dtype=np.uint8)
-    overlapping = 0
-    for plane, values in _labelled_frames(dataset, uid):
-        slices, rows, columns = _place(plane, values, volume, uid)
-        new, old = values[values > 0], label_map[slices, rows, columns]
-        overlapping += int(np.count_nonzero((old > 0) & (old != new)))
-        label_map[slices, rows, columns] = np.maximum(old, new)
+    canvas = _Canvas(np.zeros(volume.array.shape, np.uint8), np.zeros(volume.array.shape, np.uint16))
+    overlapping = sum(
+        canvas.add(_place(plane, frame.numbers, volume, uid), frame) for plane, frame in _labelled_frames(dataset, uid)
+    )
     if overlapping:
-        logger.warning("segmentation %s: %d voxels in several segments, the last one wins", uid, overlapping)
-    return SegmentationLabels(label_map, labels)
+        logger.warning("segmentation %s: %d voxels in several segments, one wins", uid, overlapping)
+    return SegmentationLabels(canvas.label_map, labels)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Frame:
+    """One frame: uint8 segment numbers, 0 elsewhere, and how strongly each pixel belongs to its segment."""
+
+    numbers: LabelArray
+    weights: NDArray[np.unsignedinteger]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Canvas:
+    """The label map that frames are laid onto, and the weight of what each voxel has."""
+
+    label_map: LabelArray
+    weights: NDArray[np.uint16]
+
+    def add(self, place: tuple[NDArray[np.intp], ...], frame: _Frame) -> int:
+        """Lay a frame onto `place`, its labelled pixels in row-major order; return how many lie on another segment."""
+        labelled = frame.numbers > 0
+        new, weights = frame.numbers[labelled], frame.weights[labelled]
+        old, before = self.label_map[place], self.weights[place]
+        wins = (weights > before) | ((weights == before) & (new >= old))
+        self.label_map[place] = np.where(wins, new, old)
+        self.weights[place] = np.where(wins, weights, before)
+        return int(np.count_nonzero((old > 0) & (old != new)))
 
 
 def _load(source: Path | Dataset) -> Dataset:
@@ -121,7 +150,17 @@ def _labels(dataset: Dataset, uid: str) -> Iterator[Label]:
             category=_code(item, "SegmentedPropertyCategoryCodeSequence") or _TISSUE,
             type=_code(item, "SegmentedPropertyTypeCodeSequence") or _TISSUE,
             anatomic_region=_code(item, "AnatomicRegionSequence"),
+            laterality=_laterality(item),
         )
+
+
+def _laterality(item: Dataset) -> Code | None:
+    for sequence, modifier in _MODIFIERS:
+        for concept in item.get(sequence) or ():
+            side = _code(concept, modifier)
+            if side is not None and side.meaning.casefold() in _SIDES:
+                return side
+    return None
 
 
 def _code(item: Dataset, keyword: str) -> Code | None:
@@ -132,35 +171,35 @@ def _code(item: Dataset, keyword: str) -> Code | None:
     return None
 
 
-def _labelled_frames(dataset: Dataset, uid: str) -> Iterator[tuple[Plane, LabelArray]]:
-    """Give each frame that holds a label: its plane, and its pixels as segment numbers."""
+def _labelled_frames(dataset: Dataset, uid: str) -> Iterator[tuple[Plane, _Frame]]:
+    """Give each frame that holds a label, with its plane."""
     try:
         planes = planes_of(dataset, Path())
     except GeometryError as error:
         raise TemplateError(f"segmentation {uid} cannot be placed in the patient: {error}") from error
     try:
-        for index, (plane, pixels) in enumerate(zip(planes, iter_pixels(dataset, raw=True), strict=False)):
-            values = _segment_numbers(dataset, index, pixels)
-            if values.any():
-                yield plane, values
-    except (AttributeError, RuntimeError, ValueError, NotImplementedError) as error:
+        for index, (plane, pixels) in enumerate(zip(planes, stored_frames(dataset), strict=True)):
+            frame = _read_frame(dataset, index, pixels)
+            if frame.numbers.any():
+                yield plane, frame
+    except (AttributeError, RuntimeError, ValueError, NotImplementedError, zlib.error) as error:
         message = f"segmentation {uid}: pixels cannot be decoded: export it again, uncompressed"
         raise TemplateError(message) from error
 
 
-def _segment_numbers(dataset: Dataset, frame_index: int, pixels: NDArray[np.unsignedinteger]) -> LabelArray:
+def _read_frame(dataset: Dataset, frame_index: int, pixels: NDArray[np.unsignedinteger]) -> _Frame:
     kind = str(dataset.get("SegmentationType", "BINARY"))
     if kind == "LABELMAP":
-        numbers: LabelArray = np.where(pixels <= _LARGEST_VALUE, pixels, 0).astype(np.uint8)
-        return numbers
+        # Pixel Padding Value is the number of the background, 0 where none is stated (PS3.3 C.8.20.2).
+        labelled = (pixels <= _LARGEST_VALUE) & (pixels != int(dataset.get("PixelPaddingValue") or 0))
+        return _Frame(np.where(labelled, pixels, 0).astype(np.uint8), labelled.astype(np.uint8))
     identification = functional_group(dataset, frame_index, "SegmentIdentificationSequence")
     if identification is None:
         raise ValueError("a frame names no segment")
     mask = pixels > 0
     if kind == "FRACTIONAL":
         mask = pixels >= _FRACTION * int(dataset.MaximumFractionalValue)
-    numbered: LabelArray = mask.astype(np.uint8) * np.uint8(identification.ReferencedSegmentNumber)
-    return numbered
+    return _Frame(mask.astype(np.uint8) * np.uint8(identification.ReferencedSegmentNumber), pixels)
 
 
 def _place(

@@ -57,7 +57,12 @@ def _segmentation() -> tuple[str, ...]:
         table(
             ("Attribute", "Rule"),
             [
-                ("Segmentation Type", "BINARY; 1 bit, native"),
+                (
+                    "Segmentation Type",
+                    "BINARY; 1 bit, native. By task also FRACTIONAL (PROBABILITY, 8 bits, maximum 255), or LABELMAP "
+                    "(8 bits, 0 is background) as SOP class 1.2.840.10008.5.1.4.1.1.66.7, Label Map Segmentation IOD "
+                    "(PS3.3 A.90), with the same attributes",
+                ),
                 ("Content Label", seg.CONTENT_LABEL),
                 (
                     "Segment Sequence",
@@ -71,13 +76,14 @@ def _segmentation() -> tuple[str, ...]:
                 ),
                 (
                     "Segmented Property Category and Type, Anatomic Region",
-                    "the codes of the task, by default looked up in SNOMED CT",
+                    "the codes of the task, by default looked up in SNOMED CT; a side (CID 244) is a modifier of the "
+                    "type, of a lesion's region",
                 ),
                 ("Tracking ID, Tracking UID", "the same as in the report"),
                 (
                     "Frames",
-                    "those with a pixel of the segment, on the planes of the source; when nothing was found one "
-                    "empty frame for each segment at the middle slice",
+                    "those with a pixel of the segment, on the planes of the source, by task also the empty ones; "
+                    "when nothing was found one empty frame for each segment at the middle slice",
                 ),
                 ("Derivation Image Sequence", "for each frame the source image that it was made from"),
                 ("Frame of Reference UID", "the source's; derived from the source where that has none"),
