@@ -191,6 +191,8 @@ class DeliverySettings(_Section):
     lease_s: Seconds = 30.0
     poll_s: Seconds = 1.0
     keep_days: Annotated[float, Field(ge=0)] | None = None
+    keep_rejected_days: Annotated[float, Field(ge=0)] = 30.0
+    keep_rejected: Annotated[int, Field(ge=0)] = 100
 
     @model_validator(mode="after")
     def _known_names(self) -> "DeliverySettings":

@@ -1,6 +1,7 @@
 """``series``: what came in and how it ended."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,8 +10,10 @@ from rich.table import Column, Table
 from fewshot_node.cli.deliveries import next_step
 from fewshot_node.cli.printing import plain_console, print_table
 from fewshot_node.cli.state import cli_state
+from fewshot_node.dicom.deliver.parcels import result_folder
 from fewshot_node.dicom.ledger import CorrectionLink, Delivery, DeliveryState, Ledger, SeriesEntry, SeriesState
 from fewshot_node.dicom.ledger.records import FINAL_STATES
+from fewshot_node.dicom.objects.rejected import rejected_folder
 from fewshot_node.errors import PermanentError
 from fewshot_node.node import open_node
 
@@ -66,11 +69,12 @@ def summary(context: typer.Context) -> None:
 @app.command()
 def show(context: typer.Context, series_instance_uid: SeriesUid) -> None:
     """Show one series: its state, its results by task, and its warnings."""
-    ledger = open_node(cli_state(context).settings).ledger
+    settings = cli_state(context).settings
+    ledger = open_node(settings).ledger
     entry = ledger.get(series_instance_uid)
     if entry is None:
         raise _refusal(series_instance_uid, _UNKNOWN)
-    _print_entry(entry, ledger.deliveries(key=entry.key))
+    _print_entry(entry, ledger.deliveries(key=entry.key), settings.outbox)
     _print_corrections(ledger.corrections(series_instance_uid), series_instance_uid)
 
 
@@ -153,7 +157,7 @@ def _refusal(series_instance_uid: str, why: str) -> PermanentError:
     return PermanentError(f"series {series_instance_uid} {why}: see `fewshot-node series list`")
 
 
-def _print_entry(entry: SeriesEntry, deliveries: Sequence[Delivery]) -> None:
+def _print_entry(entry: SeriesEntry, deliveries: Sequence[Delivery], outbox: Path) -> None:
     console = plain_console()
     console.print(f"series    {entry.key.series_instance_uid} revision {entry.key.revision}")
     console.print(f"study     {entry.study_instance_uid}")
@@ -167,6 +171,9 @@ def _print_entry(entry: SeriesEntry, deliveries: Sequence[Delivery]) -> None:
         console.print(f"          SR  {outcome.report_instance_uid or 'none'}")
         stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in outcome.seconds.items())
         console.print(f"          {stages}")
+        kept = rejected_folder(result_folder(outbox, entry.key, outcome.task_name))
+        if kept.is_dir():
+            console.print(f"          not let out by the checks, kept for a look: {kept}")
         for one in (one for one in deliveries if one.task_name == outcome.task_name):
             details = ", ".join(filter(None, (next_step(one), one.reason)))
             console.print(f"          to {one.destination}: {one.state.value}, {one.tries} tries, {details}")

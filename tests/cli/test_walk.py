@@ -111,6 +111,14 @@ def test_an_operator_sees_how_a_series_ended_and_starts_it_again(run: Run, ended
     assert (refused.status, "has not ended yet" in refused.error) == (1, True)
 
 
+def test_an_operator_finds_what_the_checks_did_not_let_out(run: Run, home: Path, ended: str) -> None:
+    kept = load_settings(home).outbox / f"{ended}@1" / "knee.rejected"
+    assert "not let out" not in run("series", "show", ended).out
+    kept.mkdir(parents=True)
+    shown = run("series", "show", ended).out
+    assert "".join(shown.split()).count("".join(f"not let out by the checks, kept for a look: {kept}".split())) == 1
+
+
 def test_an_operator_sees_where_everything_is(run: Run, home: Path, ended: str) -> None:
     shown = run("series", "summary").out
     assert "nothing is unfinished" in shown

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from fewshot_node.config import NodeSettings
 from fewshot_node.dicom.deliver.attempts import Attempts
-from fewshot_node.dicom.deliver.expiry import remove_confirmed
+from fewshot_node.dicom.deliver.expiry import remove_confirmed, remove_rejected
 from fewshot_node.dicom.ledger import Delivery, Ledger, utc_now
 from fewshot_node.dicom.periodic import Periodic
 from fewshot_node.dicom.running import Running
@@ -25,7 +25,7 @@ class Courier(Running):
         self._rounds = Periodic("courier", self._round, settings.delivery.poll_s, "deliveries wait")
         self._expiry = Periodic(
             "outbox",
-            lambda: remove_confirmed(settings.outbox, ledger, settings.delivery.keep_days, utc_now()),
+            lambda: _clear_outbox(ledger, settings),
             settings.retention.every_s,
             "the outbox is cleared later",
         )
@@ -77,3 +77,9 @@ class Courier(Running):
         finally:
             with self._lock:
                 del self._busy[destination]
+
+
+def _clear_outbox(ledger: Ledger, settings: NodeSettings) -> None:
+    now = utc_now()
+    remove_confirmed(settings.outbox, ledger, settings.delivery.keep_days, now)
+    remove_rejected(settings.outbox, settings.delivery, now)

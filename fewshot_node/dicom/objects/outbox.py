@@ -1,15 +1,18 @@
 """Result objects on disk, between being written and being delivered.
 
-A folder is written whole and renamed into place, so a retry after a crash sends the same bytes or none.
+A folder is written whole and renamed into place, so a retry after a crash sends the same bytes or none. What the
+checks refuse lies beside it, for a look.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom import Dataset, dcmwrite
 
-from fewshot_node.dicom.objects.conformance import check_object
+from fewshot_node.dicom.objects.conformance import Origin, check_file, check_object
+from fewshot_node.dicom.objects.rejected import rejected_folder
 from fewshot_node.dicom.objects.seg import write_segmentation
 from fewshot_node.dicom.objects.sr import write_report
 from fewshot_node.dicom.objects.tracking import track_result
@@ -18,6 +21,10 @@ from fewshot_node.disk import is_full, whole_folder
 from fewshot_node.errors import ConformanceError, DiskFullError, PermanentError
 from fewshot_node.records import Result, TrackedLabel, Volume
 from fewshot_node.uids import ResultUids
+
+logger = logging.getLogger(__name__)
+
+_SEGMENTATION, _REPORT = "segmentation.dcm", "report.dcm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,48 +46,64 @@ class ResultFiles:
 def write_result_files(
     result: Result, volume: Volume, source_files: Sequence[Path], uids: ResultUids, folder: Path
 ) -> ResultFiles:
-    """Write, check and sync the SEG and the SR of one result into `folder`.
+    """Write, check and sync the objects of one result into `folder`.
 
     Raises
     ------
     ConformanceError
-        An object must not leave; both are kept under ``<folder>.rejected`` for a look.
+        An object must not leave; all are kept under ``<folder>.rejected`` for a look.
     DiskFullError
         The file system of the outbox is full.
     PermanentError
         The outbox cannot be written for another reason.
     """
     sources = read_sources(source_files, volume)
-    segmentation = None
-    if result.label_map is not None:
-        segmentation = write_segmentation(result, volume, sources, uids)
-    report = write_report(result, volume, sources, uids, segmentation)
-    objects = {"report.dcm": report}
-    if segmentation is not None:
-        objects["segmentation.dcm"] = segmentation
+    objects = _objects(result, volume, sources, uids)
+    origin = Origin(volume, sources, result, tuple(objects.values()))
     try:
         for dataset in objects.values():
-            check_object(dataset, volume, sources)
+            check_object(dataset, origin)
+        _write_folder(objects, folder, origin)
     except ConformanceError:
-        _write_folder(objects, folder.with_name(f"{folder.name}.rejected"))
+        _keep(objects, rejected_folder(folder))
         raise
-    _write_folder(objects, folder)
+    segmentation, report = objects.get(_SEGMENTATION), objects[_REPORT]
     return ResultFiles(
-        report=folder / "report.dcm",
+        report=folder / _REPORT,
         report_instance_uid=report.SOPInstanceUID,
-        segmentation=None if segmentation is None else folder / "segmentation.dcm",
+        segmentation=None if segmentation is None else folder / _SEGMENTATION,
         segmentation_instance_uid=None if segmentation is None else segmentation.SOPInstanceUID,
         tracked=track_result(result, uids, str((report if segmentation is None else segmentation).SOPInstanceUID)),
     )
 
 
-def _write_folder(objects: dict[str, Dataset], folder: Path) -> None:
+def _objects(result: Result, volume: Volume, sources: Sequence[Dataset], uids: ResultUids) -> Mapping[str, Dataset]:
+    """Return what a result is written as, by file name and in sending order."""
+    objects = {}
+    if result.label_map is not None:
+        objects[_SEGMENTATION] = write_segmentation(result, volume, sources, uids)
+    objects[_REPORT] = write_report(result, volume, sources, uids, objects.get(_SEGMENTATION))
+    return objects
+
+
+def _write_folder(objects: Mapping[str, Dataset], folder: Path, origin: Origin) -> None:
     try:
         with whole_folder(folder, replace=True) as temporary:
             for name, dataset in objects.items():
                 dcmwrite(temporary / name, dataset, enforce_file_format=True)
+                check_file(temporary / name, dataset, origin)
     except OSError as error:
         what = f"results cannot be written to {folder} ({error.strerror})"
         if is_full(error):
             raise DiskFullError(f"{what}: free space there, then retry the series") from error
         raise PermanentError(f"{what}: let the node write there, then retry the series") from error
+
+
+def _keep(objects: Mapping[str, Dataset], folder: Path) -> None:
+    """Write what was refused, as far as it can be written: the refusal counts, and not what hinders this."""
+    with whole_folder(folder, replace=True) as temporary:
+        for name, dataset in objects.items():
+            try:
+                dcmwrite(temporary / name, dataset, enforce_file_format=True)
+            except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+                logger.warning("%s/%s cannot be kept (%s)", folder, name, type(error).__name__)

@@ -22,7 +22,10 @@ def sections() -> tuple[str, ...]:
         "Both are new instances in new series of the source's study. Patient and study attributes are the source's. "
         "UIDs are made from the content (`2.25`, PS3.5 B.2): the same input gives the same objects, and a changed one "
         "other UIDs. Dates are the latest of the source, not those of the processing. Each object is checked before it "
-        "is sent: required attributes, patient and study, references, and that each frame lies on the source's grid.",
+        "is sent: attributes of type 1 and 2 of its mandatory modules, value representations and multiplicities, "
+        "patient and study, no other identifier, references and evidence, codes, that each frame and point lies in the "
+        "source's volume, and, where it is installed, by dciodvfy. An object that fails is not sent, and its series is "
+        "noted as failed.",
         "Always present in both:",
         _attributes(ALWAYS_REQUIRED),
         table(

@@ -1,16 +1,19 @@
 """One try at a delivery: what each way of failing leads to, and what is read again."""
 
+import os
 import random
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fewshot_node.config import DeliverySettings
 from fewshot_node.dicom.deliver.attempts import Attempts
 from fewshot_node.dicom.deliver.backoff import waiting_time
 from fewshot_node.dicom.deliver.carrier import Receipt
-from fewshot_node.dicom.deliver.expiry import remove_confirmed
+from fewshot_node.dicom.deliver.expiry import remove_confirmed, remove_rejected
 from fewshot_node.dicom.deliver.parcels import unpack
 from fewshot_node.dicom.deliver.report import CommitmentReport
 from fewshot_node.dicom.ledger import Confirmation, Delivery, DeliveryState, SeriesState, TryEnd
@@ -232,3 +235,26 @@ def test_results_stay_until_they_are_confirmed_long_ago(
     kept = key if removed == other else other
     assert sorted(path.name for path in outbox.iterdir()) == sorted([str(kept), "1.2.3@1", "not a series"])
     assert remove_confirmed(outbox / "absent", ledger, 1.0, clock.now) == []
+
+
+def test_refused_objects_are_kept_for_a_time_and_in_number(tmp_path: Path) -> None:
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    for days in range(5):
+        folder = tmp_path / f"1.2.{days}@1" / "liver.rejected"
+        folder.mkdir(parents=True)
+        (folder / "report.dcm").write_text("refused")
+        written = (now - timedelta(days=days)).timestamp()
+        os.utime(folder, (written, written))
+    (tmp_path / "1.2.4@1" / "spleen").mkdir()
+
+    def left() -> list[str]:
+        return sorted(path.parent.name for path in tmp_path.glob("*/*.rejected"))
+
+    assert remove_rejected(tmp_path, DeliverySettings(), now) == []
+    remove_rejected(tmp_path, DeliverySettings(keep_rejected_days=3.5), now)
+    assert left() == ["1.2.0@1", "1.2.1@1", "1.2.2@1", "1.2.3@1"]
+    assert (tmp_path / "1.2.4@1" / "spleen").is_dir()
+    remove_rejected(tmp_path, DeliverySettings(keep_rejected=1), now)
+    assert left() == ["1.2.0@1"]
+    assert not (tmp_path / "1.2.3@1").exists()
+    assert remove_rejected(tmp_path / "absent", DeliverySettings(), now) == []

@@ -16,6 +16,7 @@ from pydicom.uid import (
     MRImageStorage,
 )
 
+from fewshot_node.dicom.objects.conformance import Origin
 from fewshot_node.dicom.objects.volume import read_sources, read_volume
 from fewshot_node.records import (
     AlgorithmIdentity,
@@ -191,12 +192,15 @@ def write_series(tmp_path: Path) -> Callable[..., list[Path]]:
     """Write a series by its specification, changed by keywords; give its files."""
 
     def write(spec: SeriesSpec, name: str = "series", **changes: Any) -> list[Path]:
-        folder = tmp_path / name
-        folder.mkdir()
-        spec = replace(spec, **changes)
-        return (_write_multi_frame if spec.multi_frame else _write_single_frames)(spec, folder)
+        return write_files(replace(spec, **changes), tmp_path / name)
 
     return write
+
+
+def write_files(spec: SeriesSpec, folder: Path) -> list[Path]:
+    """Write a series by its specification into a new folder."""
+    folder.mkdir()
+    return (_write_multi_frame if spec.multi_frame else _write_single_frames)(spec, folder)
 
 
 @pytest.fixture(
@@ -247,6 +251,10 @@ class Case:
     result: Result
     uids: ResultUids
 
+    def origin(self, *companions: Dataset) -> Origin:
+        """What the gate holds this case's objects against."""
+        return Origin(self.volume, self.sources, self.result, companions)
+
 
 def _findings(volume: Volume, kind: TaskKind, label_map: np.ndarray) -> tuple[StructureFinding, ...]:
     if kind is TaskKind.SEGMENTATION:
@@ -270,25 +278,26 @@ def _findings(volume: Volume, kind: TaskKind, label_map: np.ndarray) -> tuple[St
 @pytest.fixture
 def make_case() -> Callable[..., Case]:
     """Read files and make a result on them: liver and kidney found, spleen not."""
+    return case_of
 
-    def make(files: list[Path], kind: TaskKind = TaskKind.SEGMENTATION, empty: bool = False) -> Case:
-        volume = read_volume(files)
-        sources = read_sources(files, volume)
-        label_map = np.zeros(volume.array.shape, dtype=np.uint8)
-        if not empty:
-            label_map[: max(1, len(label_map) // 2), 2:9, 3:8] = LIVER.value
-            label_map[len(label_map) // 3 :, 10:14, 1:4] = KIDNEY.value
-        result = Result(
-            task_name="abdomen",
-            task_revision=3,
-            kind=kind,
-            findings=_findings(volume, kind, label_map),
-            label_map=label_map if kind is TaskKind.SEGMENTATION else None,
-            algorithm=AlgorithmIdentity("fewshot abdomen", "0.1.0", ("task_revision=3", "adapter=basic")),
-        )
-        return Case(files, volume, sources, result, _uids(volume, sources))
 
-    return make
+def case_of(files: list[Path], kind: TaskKind = TaskKind.SEGMENTATION, empty: bool = False) -> Case:
+    """Read files and make a result on them: liver and kidney found, spleen not."""
+    volume = read_volume(files)
+    sources = read_sources(files, volume)
+    label_map = np.zeros(volume.array.shape, dtype=np.uint8)
+    if not empty:
+        label_map[: max(1, len(label_map) // 2), 2:9, 3:8] = LIVER.value
+        label_map[len(label_map) // 3 :, 10:14, 1:4] = KIDNEY.value
+    result = Result(
+        task_name="abdomen",
+        task_revision=3,
+        kind=kind,
+        findings=_findings(volume, kind, label_map),
+        label_map=label_map if kind is TaskKind.SEGMENTATION else None,
+        algorithm=AlgorithmIdentity("fewshot abdomen", "0.1.0", ("task_revision=3", "adapter=basic")),
+    )
+    return Case(files, volume, sources, result, _uids(volume, sources))
 
 
 def _uids(volume: Volume, sources: list[Dataset]) -> ResultUids:

@@ -9,6 +9,7 @@ import pydicom
 import pytest
 
 from fewshot_node.dicom.objects.outbox import write_result_files
+from fewshot_node.dicom.objects.seg import write_segmentation
 from fewshot_node.errors import ConformanceError, DiskFullError, PermanentError
 from fewshot_node.records import TaskKind
 from tests.dicom.objects.conftest import Case, SeriesSpec
@@ -92,3 +93,34 @@ def test_an_object_that_must_not_leave_is_kept_for_a_look(
         write(case, tmp_path / "out" / "task")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["task.rejected"]
     assert {path.name for path in (tmp_path / "out" / "task.rejected").iterdir()} == {"segmentation.dcm", "report.dcm"}
+
+
+def test_what_cannot_even_be_written_does_not_hide_the_refusal(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(result: object, volume: object, sources: object, uids: object) -> pydicom.Dataset:
+        broken = write_segmentation(case.result, case.volume, case.sources, case.uids)
+        broken.PixelData = None
+        return broken
+
+    monkeypatch.setattr("fewshot_node.dicom.objects.outbox.write_segmentation", spoil)
+    with pytest.raises(ConformanceError, match="PixelData is absent or empty"):
+        write(case, tmp_path / "out" / "task")
+    assert "report.dcm" in {path.name for path in (tmp_path / "out" / "task.rejected").iterdir()}
+
+
+@pytest.mark.dicom3tools
+def test_what_only_dciodvfy_refuses_is_kept_too(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, require_tool: Callable[[str], str]
+) -> None:
+    require_tool("dciodvfy")
+
+    def spoil(result: object, volume: object, sources: object, uids: object) -> pydicom.Dataset:
+        broken = write_segmentation(case.result, case.volume, case.sources, case.uids)
+        broken.BurnedInAnnotation = "PERHAPS"
+        return broken
+
+    monkeypatch.setattr("fewshot_node.dicom.objects.outbox.write_segmentation", spoil)
+    with pytest.raises(ConformanceError, match=r"BurnedInAnnotation\S* dciodvfy: "):
+        write(case, tmp_path / "out" / "task")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["task.rejected"]

@@ -1,0 +1,1 @@
+"""What an object is held against before it leaves: one module a kind of rule, each of which yields `Fault`s."""

@@ -1,0 +1,82 @@
+"""dicom3tools' `dciodvfy` as a second opinion, where the machine has it.
+
+It quotes values in its messages. Of each only the attribute's path and the words before any value are kept.
+"""
+
+import logging
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+
+from fewshot_node.dicom.objects.checks.faults import Fault, inherited, is_below, own_uids
+
+logger = logging.getLogger(__name__)
+
+TOOL = "dciodvfy"
+LIMIT_S = 120.0
+_LINE = re.compile(r"Error - <((?:/\w+\([0-9a-f]{4},[0-9a-f]{4}\)(?:\[\d+\])?)+)> - (.*)")
+_TAG = re.compile(r"\([0-9a-f]{4},[0-9a-f]{4}\)")
+_RULE = re.compile(r"[A-Za-z0-9 ,()-]+")
+_MODULE = re.compile(r"[^<]* - Module=<(\w+)>$")
+_VALUE = re.compile(r"<([^>]*)>")
+_UNKNOWN_CLASS = "Error - Information Object Not found"
+_UNREADABLE = re.compile(r"Error - .*(read failed|out of order|is illegal)")
+
+
+@cache
+def installed() -> str | None:
+    """Return where the tool is, or None; looked up once."""
+    return shutil.which(TOOL)
+
+
+def reported_errors(path: Path, dataset: Dataset, source: Dataset, tool: str, limit_s: float = LIMIT_S) -> list[Fault]:
+    """Return what the tool calls an error in a file, without the values that it quotes.
+
+    What the object repeats of its source is the source's own fault. A class that the tool does not know, or no
+    answer within the limit, gives no fault: the node's other checks have passed.
+
+    Parameters
+    ----------
+    path, dataset
+        The file, and the object that is in it.
+    limit_s
+        Seconds that the tool may take.
+    """
+    try:
+        done = subprocess.run(  # noqa: S603  the tool that is installed here, no shell
+            [tool, "-new", str(path)], check=False, capture_output=True, stdin=subprocess.DEVNULL, timeout=limit_s
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        logger.warning("%s gave no answer (%s): %s is not checked by it", TOOL, type(error).__name__, path.name)
+        return []
+    lines = (done.stdout + done.stderr).decode("ascii", errors="replace").splitlines()
+    if _UNKNOWN_CLASS in lines:
+        logger.info("%s does not know SOP class %s", TOOL, dataset.SOPClassUID)
+        return []
+    return list(dict.fromkeys(_faults(lines, inherited(dataset, source), own_uids(source))))
+
+
+def _faults(lines: list[str], skipped: frozenset[str], repeated: frozenset[str]) -> Iterator[Fault]:
+    for line in lines:
+        error = _LINE.fullmatch(line)
+        if error is None:
+            if _UNREADABLE.match(line):
+                yield Fault("the file", f"cannot be read whole by {TOOL}")
+            continue
+        path = _TAG.sub("", error[1]).removeprefix("/")
+        value = _VALUE.search(error[2])
+        if not is_below(path, skipped) and (value is None or value[1] not in repeated):
+            yield Fault(path, f"{TOOL}: {_rule(error[2])}")
+
+
+def _rule(text: str) -> str:
+    """Return the tool's words up to where it begins to quote, and the module that it names."""
+    words = _RULE.match(text)
+    module = _MODULE.fullmatch(text)
+    rule = "error" if words is None else words[0].strip(" -").removesuffix(" - Module").strip(" -")
+    return rule if module is None else f"{rule}, module {module[1]}"
