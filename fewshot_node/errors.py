@@ -12,6 +12,7 @@ The tree is split by what the caller does next::
     │   │   └── PixelDataError          truncated or undecodable pixels
     │   ├── TaskError               a task that is unknown, unfinished or contradictory
     │   │   ├── UnknownTaskError        no such task or revision
+    │   │   ├── AmbiguousLabelError     a name that stands for several concepts, or for none
     │   │   └── RuleError               a routing rule that cannot be evaluated
     │   ├── TemplateError           an annotated example that cannot be used
     │   ├── EvaluationError         a suite that cannot be scored
@@ -72,6 +73,24 @@ class TaskError(PermanentError):
 
 class UnknownTaskError(TaskError):
     """No task, or no revision, of that name is registered."""
+
+
+class AmbiguousLabelError(TaskError):
+    """A label's name that stands for several coded concepts, or for none; somebody has to choose.
+
+    Attributes
+    ----------
+    value, name
+        The label.
+    candidates
+        Concepts (`fewshot_node.records.Code`) that it may stand for, the likeliest first; possibly none.
+    """
+
+    def __init__(self, message: str, value: int, name: str, candidates: tuple[object, ...]) -> None:
+        super().__init__(message)
+        self.value = value
+        self.name = name
+        self.candidates = candidates
 
 
 class RuleError(TaskError):

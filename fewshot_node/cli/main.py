@@ -69,7 +69,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(tasks.app, name="task", help="Register, change, fit and publish tasks.")
-app.add_typer(templates.app, name="template", help="Add, list and remove annotated examples of a task.")
+app.add_typer(templates.app, name="template", help="Add, list, show and remove annotated examples of a task.")
 app.add_typer(series.app, name="series", help="See what came in and how it ended; start it again.")
 app.add_typer(deliveries.app, name="delivery", help="See where results went; send dead letters once more.")
 app.add_typer(route.app, name="route", help="See which task a series goes to, and why.")

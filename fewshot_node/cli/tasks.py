@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from fewshot_node.cli.labels import labels_from
 from fewshot_node.cli.printing import plain_console, print_table
 from fewshot_node.cli.progress import feature_cache, watched
 from fewshot_node.cli.state import cli_state
@@ -39,7 +40,6 @@ def add(
     description: Annotated[str, typer.Option(help="A sentence for people.")] = "",
 ) -> None:
     """Register a task; templates come next (``template add``)."""
-    from fewshot_node.tasks.codes import parse_label
     from fewshot_node.tasks.registry import Registry
     from fewshot_node.tasks.rule_text import parse_rule
     from fewshot_node.tasks.task import TaskDefinition, TaskSettings, usual_refinement
@@ -48,7 +48,7 @@ def add(
     definition = TaskDefinition(
         name=name,
         kind=kind,
-        labels=tuple(parse_label(text, kind) for text in label),
+        labels=labels_from(label, kind),
         rules=tuple(parse_rule(text) for text in rule or []),
         settings=TaskSettings(
             adapter=AdapterSettings(name=adapter),
@@ -73,7 +73,6 @@ def change(
     description: Annotated[str | None, typer.Option(help="A sentence for people.")] = None,
 ) -> None:
     """Change what is given and keep the rest; published revisions stay as they are."""
-    from fewshot_node.tasks.codes import parse_label
     from fewshot_node.tasks.registry import Registry
     from fewshot_node.tasks.rule_text import parse_rule
     from fewshot_node.tasks.task import usual_refinement
@@ -86,7 +85,7 @@ def change(
     settings = old.settings
     changed = replace(
         old,
-        labels=tuple(parse_label(text, old.kind) for text in label) if label else old.labels,
+        labels=labels_from(label, old.kind) if label else old.labels,
         rules=tuple(parse_rule(text) for text in rule if text.strip()) if rule else old.rules,
         settings=replace(
             settings,

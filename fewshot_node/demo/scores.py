@@ -19,8 +19,7 @@ from fewshot_node.errors import DeliveryError
 from fewshot_node.pages.overlays import write_overlay
 from fewshot_node.records import Label, LabelArray, TaskKind, Volume
 from fewshot_node.scoring.metrics import Overlap, distance_mm, overlap
-from fewshot_node.tasks.label_files import read_label_map
-from fewshot_node.tasks.points import read_positions_mm
+from fewshot_node.tasks.label_files import read_label_map, read_positions_mm
 
 Position = tuple[float, float, float]
 
@@ -133,7 +132,7 @@ def _score_points(
     report: Dataset, volume: Volume, case: Case, lesson: Lesson, picture: Path
 ) -> tuple[StructureScore, ...]:
     labels = define(lesson).labels
-    truth = read_positions_mm(case.truth, volume, labels)
+    truth = read_positions_mm(case.truth, volume, define(lesson), select(lesson))
     reported = {finding.name: finding.point_mm for finding in read_report(report, volume)}
     found = {label.value: reported.get(f"{lesson.task} {label.name}") for label in labels}
     write_overlay(

@@ -6,11 +6,12 @@ Names are looked up among the SNOMED CT concepts that PS3.16 lists, as pydicom c
 import difflib
 import hashlib
 import re
+from collections.abc import Callable, Iterable
 from functools import cache
 
 from pydicom.sr.codedict import codes
 
-from fewshot_node.errors import TaskError
+from fewshot_node.errors import AmbiguousLabelError, TaskError
 from fewshot_node.records import Code, Label, TaskKind
 
 SNOMED_CT = "SCT"
@@ -24,9 +25,10 @@ SIDES = {"left": Code("7771000", SNOMED_CT, "Left"), "right": Code("24028007", S
 """Laterality (PS3.16 CID 244)."""
 
 _CONTEXT_GROUPS = (("cid7151",), ("cid4", "cid7304", "cid8134"))
-"""Of PS3.16, the first that knows a name wins: segmentation types, then regions and structures."""
+"""Of PS3.16, the first that knows a name wins: segmentation types, then regions and structures, then anything."""
 _LESION_GROUP = "cid7159"
-_SIDE = re.compile(r"\b(left|right)\s+|\s+(left|right)$", re.IGNORECASE)
+_SIDE = re.compile(r"\b(left|right)\s+|\s+(left|right)$|^(lt|rt|l|r)\s+|\s+(lt|rt|l|r)$", re.IGNORECASE)
+_SIDE_WORDS = {"left": "left", "l": "left", "lt": "left", "right": "right", "r": "right", "rt": "right"}
 _LONGEST_VALUE = 16
 _LONGEST_TEXT = 64
 _SHOWN = 5
@@ -100,11 +102,8 @@ def _label(value: int, name: str, category: Code, type_: Code) -> Label:
 
 def _side(name: str, type_: Code) -> Code | None:
     """Return the side that a name states and its code does not."""
-    stated = _SIDE.search(name.replace("_", " ").strip())
-    if stated is None:
-        return None
-    side = (stated[1] or stated[2]).casefold()
-    return None if side in _folded(type_.meaning).split() else SIDES[side]
+    side = side_of(name, type_)
+    return SIDES[side] if side else None
 
 
 def _parse_code(text: str) -> Code:
@@ -125,27 +124,47 @@ def _look_up(value: int, name: str) -> Code:
     near = found or _near(name) or (Code("10200004", SNOMED_CT, "Liver"),)
     example = f"{value}={name}:{near[0].scheme}:{near[0].value}:{near[0].meaning}"
     if found:
-        raise TaskError(f"{name!r} stands for several concepts ({_listed(found)}): choose one, as in {example}")
-    known = f"the nearest are {_listed(near)}" if _near(name) else "nothing similar is known"
-    raise TaskError(f"{name!r} is no structure of PS3.16; {known}: name one of them, or its code as in {example}")
+        message = f"{name!r} stands for several concepts ({_listed(found)}): choose one, as in {example}"
+        raise AmbiguousLabelError(message, value, name, found)
+    candidates = _near(name)
+    known = f"the nearest are {_listed(candidates)}" if candidates else "nothing similar is known"
+    message = f"{name!r} is no structure of PS3.16; {known}: name one of them, or its code as in {example}"
+    raise AmbiguousLabelError(message, value, name, candidates)
+
+
+def concepts_named(name: str) -> tuple[Code, ...]:
+    """Return the concepts that a name of somebody else's may stand for, its side aside; none is no error."""
+    return _find(name) or _find(_without_side(name))
+
+
+def side_of(name: str, type_: Code | None = None) -> str:
+    """Return ``left`` or ``right`` where a name states a side that its code does not; else an empty text."""
+    stated = _SIDE.search(name.replace("_", " ").strip())
+    if stated is None:
+        return ""
+    side = _SIDE_WORDS[next(filter(None, stated.groups())).casefold()]
+    return "" if type_ is not None and side in folded(type_.meaning).split() else side
 
 
 def _find(name: str) -> tuple[Code, ...]:
-    for meanings in _dictionaries():
-        found = meanings.get(_folded(name))
-        if found:
-            return found
+    """Look a name up as it stands, then with its words in any order."""
+    for key in (folded, _in_any_order):
+        for meanings in _dictionaries(key):
+            found = meanings.get(key(name))
+            if found:
+                return found
     return ()
 
 
 def _near(name: str) -> tuple[Code, ...]:
     known: dict[str, tuple[Code, ...]] = {}
-    for meanings in reversed(_dictionaries()):
+    for meanings in reversed(_dictionaries(folded)[:-1]):
         known.update(meanings)
-    wanted = _folded(name)
+    wanted = folded(name)
     close = difflib.get_close_matches(wanted, known, n=_SHOWN, cutoff=0.7)
     holding = sorted((meaning for meaning in known if wanted and wanted in meaning), key=len)
-    keys = tuple(dict.fromkeys((*close, *holding)))[:_SHOWN]
+    held = sorted((meaning for meaning in known if set(meaning.split()) <= set(wanted.split())), key=len, reverse=True)
+    keys = tuple(dict.fromkeys((*close, *holding, *held)))[:_SHOWN]
     return tuple(code for key in keys for code in known[key])[:_SHOWN]
 
 
@@ -154,15 +173,17 @@ def _listed(found: tuple[Code, ...]) -> str:
 
 
 @cache
-def _dictionaries() -> tuple[dict[str, tuple[Code, ...]], ...]:
-    """One dictionary a tier: folded meaning -> concepts."""
-    tiers = []
-    for groups in _CONTEXT_GROUPS:
-        tier: dict[str, dict[str, Code]] = {}
-        for code in (code for group in groups for code in _group(group)):
-            tier.setdefault(_folded(code.meaning), {})[code.value] = code
-        tiers.append({key: tuple(found.values()) for key, found in tier.items()})
-    return tuple(tiers)
+def _dictionaries(key: Callable[[str], str]) -> tuple[dict[str, tuple[Code, ...]], ...]:
+    """One dictionary a tier: meaning, written as `key` does -> concepts; the last tier is all of SNOMED CT here."""
+    tiers = [_by_meaning([code for group in groups for code in _group(group)], key) for groups in _CONTEXT_GROUPS]
+    return (*tiers, _by_meaning(_snomed().values(), key))
+
+
+def _by_meaning(concepts: Iterable[Code], key: Callable[[str], str]) -> dict[str, tuple[Code, ...]]:
+    meanings: dict[str, dict[str, Code]] = {}
+    for code in concepts:
+        meanings.setdefault(key(code.meaning), {})[code.value] = code
+    return {meaning: tuple(found.values()) for meaning, found in meanings.items()}
 
 
 @cache
@@ -184,8 +205,13 @@ def _is_lesion(code: Code) -> bool:
     return any(lesion.value == code.value for lesion in _group(_LESION_GROUP) if lesion.meaning != "Normal")
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """Return a name without the differences that people do not mean: case, hyphens, underscores, spaces."""
     return " ".join(name.casefold().replace("-", " ").replace("_", " ").split())
+
+
+def _in_any_order(name: str) -> str:
+    return " ".join(sorted(folded(name).replace(",", " ").split()))
 
 
 def _without_side(name: str) -> str:

@@ -11,12 +11,19 @@ whole; a revision appears as a whole folder or not at all.
 
 import logging
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 
 from fewshot_node.disk import whole_file, whole_folder
 from fewshot_node.errors import PermanentError, TaskError, TemplateError, UnknownTaskError
 from fewshot_node.tasks.fit import FitReport, fit_key, fit_task
+from fewshot_node.tasks.origin import (
+    TemplateOrigin,
+    now,
+    operating_user,
+    read_origins,
+    tool_version,
+    write_origins,
+)
 from fewshot_node.tasks.progress import Watch, unwatched
 from fewshot_node.tasks.revision import load_revision, write_revision
 from fewshot_node.tasks.rule_groups import AnyRule
@@ -130,7 +137,8 @@ class Registry:
         for other in self.templates(name):
             _require_compatible(template, other, name)
         save_template(template, self._draft(name) / "templates")
-        self._note_added(name, {**self._added(name), template.name: datetime.now(UTC).isoformat(timespec="seconds")})
+        origin = template.origin or TemplateOrigin(by=operating_user(), at=now(), tool=tool_version())
+        write_origins(self._draft(name), {**self.origins(name), template.name: origin})
 
     def remove_template(self, name: str, template: str) -> None:
         """Remove a template from a task's draft; published revisions keep theirs.
@@ -140,11 +148,24 @@ class Registry:
         TemplateError
             The draft has no such template.
         """
-        known = self.template_names(name)
-        if template not in known:
-            raise TemplateError(f"task {name} has no template {template!r}: it has {', '.join(known) or 'none'}")
+        self._require_template(name, template)
         remove_template(self._draft(name) / "templates", template)
-        self._note_added(name, {key: value for key, value in self._added(name).items() if key != template})
+        write_origins(self._draft(name), {key: one for key, one in self.origins(name).items() if key != template})
+
+    def template(self, name: str, template: str) -> Template:
+        """Return one template of a task's draft, compared with its digest.
+
+        Raises
+        ------
+        TemplateError
+            The draft has no such template.
+        """
+        self._require_template(name, template)
+        return load_template(self._draft(name) / "templates", template)
+
+    def origins(self, name: str) -> Mapping[str, TemplateOrigin]:
+        """Return who added each template of a task's draft, from what and how."""
+        return read_origins(self._draft(name))
 
     def fit(
         self, name: str, encoder: DenseEncoder, cache: FeatureCache | None = None, watch: Watch = unwatched
@@ -275,16 +296,13 @@ class Registry:
             raise UnknownTaskError(f"no task {name!r} in {self.root}: {known}")
         return self.root / name / "draft"
 
+    def _require_template(self, name: str, template: str) -> None:
+        known = self.template_names(name)
+        if template not in known:
+            raise TemplateError(f"task {name} has no template {template!r}: it has {', '.join(known) or 'none'}")
+
     def _revision_folder(self, name: str, revision: int) -> Path:
         return self.root / name / "revisions" / f"{revision:04d}"
-
-    def _added(self, name: str) -> Mapping[str, str]:
-        path = self._draft(name) / "provenance.json"
-        added: Mapping[str, str] = read_json(path)["templates_added"] if path.is_file() else {}
-        return added
-
-    def _note_added(self, name: str, added: Mapping[str, str]) -> None:
-        write_json(self._draft(name) / "provenance.json", {"templates_added": dict(added)})
 
 
 def _require_compatible(template: Template, other: Template, task: str) -> None:
@@ -292,7 +310,7 @@ def _require_compatible(template: Template, other: Template, task: str) -> None:
         raise TemplateError(
             f"task {task} has a template {template.name}: choose another name, or remove it first (template remove)"
         )
-    if template.digest() == other.digest():
+    if template.content_digest() == other.content_digest():
         raise TemplateError(
             f"template {template.name} repeats {other.name} of task {task} "
             f"(series {other.series_instance_uid}): give another series or other slices"
@@ -300,5 +318,5 @@ def _require_compatible(template: Template, other: Template, task: str) -> None:
     if template.modality != other.modality:
         raise TemplateError(
             f"template {template.name} is {template.modality}, but template {other.name} of task {task} is "
-            f"{other.modality}: make one task a modality"
+            f"{other.modality}: make one task for each modality"
         )

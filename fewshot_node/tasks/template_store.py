@@ -35,6 +35,7 @@ class _TemplateDocument(BaseModel):
 def save_template(template: Template, folder: Path) -> None:
     """Write ``NAME.safetensors``, then ``NAME.json``, which makes the template exist."""
     facts = asdict(template)
+    del facts["origin"]  # it is no part of what is learnt from: the registry keeps it with the task
     arrays = {key: facts.pop(key) for key in _ARRAYS}
     with whole_file(folder / f"{template.name}.safetensors") as path:
         save_file(arrays, path)

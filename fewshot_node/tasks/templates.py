@@ -9,13 +9,21 @@ from numpy.typing import NDArray
 
 from fewshot_node.dicom.objects.headers import read_header
 from fewshot_node.dicom.objects.volume import read_volume
-from fewshot_node.errors import TemplateError
 from fewshot_node.records import LabelArray, TaskKind, Volume
-from fewshot_node.tasks.label_files import is_points_file, read_label_map
-from fewshot_node.tasks.points import LandmarkPoint, read_points
-from fewshot_node.tasks.selection import TemplateSelection, choose_point_slices, choose_slices
+from fewshot_node.tasks.annotations import Annotation, Target, read_annotation
+from fewshot_node.tasks.diversity import slice_descriptor
+from fewshot_node.tasks.label_files import label_map_of, points_of
+from fewshot_node.tasks.origin import TemplateOrigin, content_digest, now, operating_user, tool_version
+from fewshot_node.tasks.points import LandmarkPoint
+from fewshot_node.tasks.selection import (
+    TemplateSelection,
+    choose_negative_slices,
+    choose_point_slices,
+    choose_slices,
+)
 from fewshot_node.tasks.task import TaskDefinition
 from fewshot_node.uids import digest_parts
+from fewshot_node.vision.backbone import DenseEncoder
 
 _NAME_DIGITS = 8
 _SAMPLED_VOXELS = 262_144
@@ -40,6 +48,8 @@ class Template:
         by the volume and not by the slice (method, step 1), so the slices alone do not say how.
     orientation
         Main plane of the series; None when it has no patient geometry.
+    origin
+        Who added it, from what and how; None in a template that was loaded again (the registry keeps origins).
     """
 
     name: str
@@ -53,6 +63,7 @@ class Template:
     orientation: str | None
     slice_indices: tuple[int, ...]
     instance_uids: tuple[str, ...]
+    origin: TemplateOrigin | None = None
 
     def __post_init__(self) -> None:
         consistent = self.array.ndim == 3 and self.array.shape == self.label_map.shape
@@ -75,21 +86,33 @@ class Template:
         """Digest of what is learnt from; the template's name does not count."""
         facts = (self.series_instance_uid, self.modality, self.array.shape, self.points, self.slice_indices)
         spacing = tuple(round(one, 6) for one in self.spacing_mm)
-        return digest_parts(
-            (
-                repr((facts, spacing)).encode(),
-                np.ascontiguousarray(self.array).tobytes(),
-                np.ascontiguousarray(self.label_map).tobytes(),
-                np.ascontiguousarray(self.intensity_sample).tobytes(),
-            )
-        )
+        return digest_parts((repr((facts, spacing)).encode(), *self._arrays()))
+
+    def content_digest(self) -> str:
+        """Digest of pixels and labels alone: the same example under other UIDs has the same."""
+        return digest_parts((repr((self.modality, self.array.shape, self.points)).encode(), *self._arrays()[:2]))
+
+    def _arrays(self) -> tuple[bytes, ...]:
+        arrays = (self.array, self.label_map, self.intensity_sample)
+        return tuple(np.ascontiguousarray(array).tobytes() for array in arrays)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Marked:
+    """What an annotation marks on a series, which of its slices are kept, and how all that came about."""
+
+    label_map: LabelArray
+    points: tuple[LandmarkPoint, ...]
+    chosen: tuple[int, ...]
+    origin: TemplateOrigin
 
 
 def read_template(
     series_files: Sequence[Path],
-    labels_path: Path,
+    labels_path: Path | None,
     definition: TaskDefinition,
     selection: TemplateSelection | None = None,
+    encoder: DenseEncoder | None = None,
 ) -> Template:
     """Make a template from a DICOM series and its annotation.
 
@@ -98,10 +121,12 @@ def read_template(
     series_files
         Instances of one image series.
     labels_path
-        For a segmentation task a DICOM SEG or a NIfTI label map, for a landmark task JSON points
-        (`fewshot_node.tasks.points`).
+        An annotation of any format of `fewshot_node.tasks.annotations`: regions for a segmentation task, points
+        for a landmark task. None makes a negative template, of a series that shows none of the labels.
     selection
         Which slices to keep, and which label values stand for which.
+    encoder
+        Chooses slices that differ most in its features; without one they are spread over the labelled content.
 
     Raises
     ------
@@ -112,40 +137,85 @@ def read_template(
         The series is no image series or cannot become a volume.
     """
     selection = selection or TemplateSelection()
-    wants_points = definition.kind is TaskKind.LANDMARKS
-    if is_points_file(labels_path) is not wants_points:
-        wanted = "landmarks: give JSON points" if wants_points else "structures: give a DICOM SEG or a NIfTI label map"
-        raise TemplateError(f"label file {labels_path} does not suit task {definition.name}, which learns {wanted}")
     volume = read_volume(series_files)
-    label_map = np.zeros(volume.array.shape, dtype=np.uint8)
-    points: tuple[LandmarkPoint, ...] = ()
-    if wants_points:
-        points = read_points(labels_path, volume, definition.labels)
-        chosen = choose_point_slices([point.slice_index for point in points], len(volume.array), selection)
+    if labels_path is None:
+        marked = _unmarked(volume, selection)
     else:
-        label_map = read_label_map(labels_path, volume, definition, selection)
-        chosen = choose_slices(label_map, selection)
-    template = _cut(volume, label_map, points, chosen)
+        target = Target(labels_path, volume, selection.resample)
+        marked = _marked(read_annotation(target), target, definition, selection, encoder)
+    template = _cut(volume, marked)
     template = replace(template, orientation=read_header(series_files).orientation)
     return replace(template, name=selection.name or f"template-{template.digest()[:_NAME_DIGITS]}")
 
 
-def _cut(volume: Volume, label_map: LabelArray, points: tuple[LandmarkPoint, ...], chosen: tuple[int, ...]) -> Template:
-    kept = list(chosen)
+def _unmarked(volume: Volume, selection: TemplateSelection) -> _Marked:
+    count = len(volume.array)
+    if selection.indices:
+        chosen, how = selection.slices_of(count), "named"
+    else:
+        chosen, how = choose_negative_slices(count, max(selection.negatives, 1)), "spread evenly; none shows a label"
+    return _Marked(np.zeros(volume.array.shape, dtype=np.uint8), (), chosen, _origin(volume, how))
+
+
+def _marked(
+    annotation: Annotation,
+    target: Target,
+    definition: TaskDefinition,
+    selection: TemplateSelection,
+    encoder: DenseEncoder | None,
+) -> _Marked:
+    volume = target.volume
+    label_map = np.zeros(volume.array.shape, dtype=np.uint8)
+    points: tuple[LandmarkPoint, ...] = ()
+    how = "named"
+    if definition.kind is TaskKind.LANDMARKS:
+        points = points_of(annotation, target, definition, selection)
+        chosen = choose_point_slices([point.slice_index for point in points], len(volume.array), selection)
+        how = how if selection.indices else "those with a point, and some without"
+    else:
+        label_map = label_map_of(annotation, target, definition, selection)
+        describe = encoder and slice_descriptor(volume, label_map, encoder, definition.settings.encode)
+        chosen = choose_slices(label_map, selection, describe)
+        if not selection.indices:
+            how = "by feature diversity" if encoder else "spread over the labelled content (no encoder was used)"
+    origin = replace(
+        _origin(volume, how),
+        format=str(annotation.format),
+        file_digest=content_digest(target.path),
+        notes=annotation.notes,
+    )
+    return _Marked(label_map, points, chosen, origin)
+
+
+def _origin(volume: Volume, chosen: str) -> TemplateOrigin:
+    return TemplateOrigin(
+        by=operating_user(),
+        at=now(),
+        tool=tool_version(),
+        chosen=chosen,
+        study_instance_uid=volume.study_instance_uid,
+    )
+
+
+def _cut(volume: Volume, marked: _Marked) -> Template:
+    kept = list(marked.chosen)
     return Template(
         name="",
         series_instance_uid=volume.series_instance_uid,
         modality=volume.modality,
         array=np.ascontiguousarray(volume.array[kept]),
-        label_map=np.ascontiguousarray(label_map[kept]),
+        label_map=np.ascontiguousarray(marked.label_map[kept]),
         intensity_sample=_sample(volume.array),
         points=tuple(
-            replace(point, slice_index=kept.index(point.slice_index)) for point in points if point.slice_index in kept
+            replace(point, slice_index=kept.index(point.slice_index))
+            for point in marked.points
+            if point.slice_index in kept
         ),
         spacing_mm=volume.spacing_mm,
         orientation=None,
-        slice_indices=chosen,
+        slice_indices=marked.chosen,
         instance_uids=tuple(volume.frames[index].sop_instance_uid for index in kept),
+        origin=marked.origin,
     )
 
 

@@ -119,7 +119,7 @@ def test_json_points(tmp_path: Path) -> None:
 def test_a_file_of_another_kind_is_named(torso: tuple[Phantom, PhantomSeries], tmp_path: Path) -> None:
     path = tmp_path / "labels.txt"
     path.write_text(json.dumps({"no": "labels"}))
-    with pytest.raises(TemplateError, match=r"labels\.txt is no DICOM SEG, NIfTI .* or JSON"):
+    with pytest.raises(TemplateError, match=r"labels\.txt: landmark 'no' is not three numbers"):
         own_lesson(OwnData(received(torso[1]), path))
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fewshot_node.errors import TemplateError
 from fewshot_node.records import SourceFrame, Volume
-from fewshot_node.tasks.nifti import read_nifti_labels
+from fewshot_node.tasks.annotations.nifti import read_nifti_labels
 
 SHAPE = (4, 6, 5)
 SaveNifti = Callable[..., Path]
@@ -73,9 +73,9 @@ def test_one_slice_needs_no_thickness_in_common(tmp_path: Path, oblique: NDArray
 @pytest.mark.parametrize(
     ("move", "says"),
     [
-        (lambda affine: affine + np.eye(4, k=3) * 1.0, "another grid"),
-        (lambda affine: affine * np.array([[1.02, 1, 1, 1]]), "another grid"),
-        (lambda affine: np.diag([-1.0, -1, 1, 1]) @ affine, "another grid"),
+        (lambda affine: affine + np.eye(4, k=3) * 1.0, r"corners lie up to 1\.0 mm apart: .* --resample"),
+        (lambda affine: affine * np.array([[1.02, 1, 1, 1]]), r"corners lie up to 2\.8 mm apart: .* --resample"),
+        (lambda affine: np.diag([-1.0, -1, 1, 1]) @ affine, "its writer took LPS for RAS: correct its affine"),
     ],
     ids=["shifted", "other spacing", "RAS taken for LPS"],
 )
@@ -88,9 +88,8 @@ def test_other_place_is_refused(
     says: str,
 ) -> None:
     path = save_nifti(tmp_path / "l.nii", np.tile(labels, (12, 1, 1)), move(oblique))
-    with pytest.raises(TemplateError, match=says) as caught:
+    with pytest.raises(TemplateError, match=f"another grid .*{says}"):
         read_nifti_labels(path, volume_at(oblique, (48, 6, 5)))
-    assert "resample" in str(caught.value)
 
 
 def test_other_shape_is_refused_with_both_shapes(

@@ -102,7 +102,7 @@ def test_values_can_be_mapped_dropped_and_ignored(
     np.testing.assert_array_equal(ignored.label_map, np.where(np.isin(labels, [2, 7]), 0, labels))
 
 
-@pytest.mark.parametrize("value_map", [{2: 9}, {0: 1}, {255: 1}])
+@pytest.mark.parametrize("value_map", [{2: 9}, {0: 1}])
 def test_map_to_nowhere_is_refused(example, nifti: Path, definition: TaskDefinition, value_map: dict[int, int]) -> None:
     with pytest.raises(TemplateError, match="cannot be mapped"):
         read_template(example.files, nifti, definition, TemplateSelection(value_map=value_map))
@@ -147,7 +147,7 @@ def test_unreadable_label_file_is_refused(tmp_path: Path, example, definition: T
 
 
 def test_image_instead_of_labels_is_refused(example, definition: TaskDefinition) -> None:
-    with pytest.raises(TemplateError, match="no DICOM Segmentation"):
+    with pytest.raises(TemplateError, match="is CT Image Storage, no annotation: give a DICOM SEG"):
         read_template(example.files, example.files[0], definition)
 
 
@@ -187,10 +187,10 @@ def test_points_beside_chosen_slices_are_left_out(tmp_path: Path, example, landm
 def test_kind_of_annotation_must_suit_the_task(
     tmp_path: Path, example, nifti: Path, definition: TaskDefinition, landmarks: TaskDefinition
 ) -> None:
-    with pytest.raises(TemplateError, match="give JSON points"):
+    with pytest.raises(TemplateError, match="which learns landmarks: give points"):
         read_template(example.files, nifti, landmarks)
     (tmp_path / "p.json").write_text('{"Liver": [-1.5, 15.5, 110.0]}')
-    with pytest.raises(TemplateError, match="give a DICOM SEG or a NIfTI"):
+    with pytest.raises(TemplateError, match=r"holds 1 points and no structure: .* give labelled regions"):
         read_template(example.files, tmp_path / "p.json", definition)
 
 

@@ -43,7 +43,7 @@ class WebCarrier:
         self._name = f"DICOMweb server {name} at {_without_secrets(settings)}"
         self._client = DICOMwebClient(
             str(settings.url).rstrip("/"),
-            session=_session(name, settings),
+            session=web_session(name, settings),
             chunk_size=_WHOLE_BYTES,
             timeout=settings.timeout_s,
         )
@@ -127,7 +127,8 @@ def _status(error: requests.HTTPError) -> int:
     return 0 if error.response is None else error.response.status_code
 
 
-def _session(name: str, settings: StowDestination) -> requests.Session:
+def web_session(name: str, settings: StowDestination) -> requests.Session:
+    """Return a session that shows a server who this node is, as its settings and the environment say."""
     session = requests.Session()
     secret = os.environ.get(secret_variable(name))
     if settings.user is not None:

@@ -41,18 +41,26 @@ class SegmentationLabels:
         uint8 (slices, rows, columns) on the volume's grid; values are segment numbers, 0 is background.
     labels
         One for each segment that is described, the empty ones too.
+    overlapping
+        How many voxels lie in several segments.
     """
 
     label_map: LabelArray
     labels: tuple[Label, ...]
+    overlapping: int = 0
 
 
-def read_segmentation(source: Path | Dataset, volume: Volume) -> SegmentationLabels:
+def read_segmentation(source: Path | Dataset, volume: Volume, only: int | None = None) -> SegmentationLabels:
     """Read a BINARY, FRACTIONAL (from one half) or LABELMAP Segmentation onto the grid of `volume`.
 
     Each labelled pixel goes to the voxel that lies at the same place in mm; its frame may be flipped or
     cropped, but must have the volume's spacing. Where segments overlap, the one with the higher fraction wins,
     among equal ones the higher number, and a warning is logged.
+
+    Parameters
+    ----------
+    only
+        Number of the one segment to read, as if there were no other; None reads all.
 
     Raises
     ------
@@ -68,11 +76,12 @@ def read_segmentation(source: Path | Dataset, volume: Volume) -> SegmentationLab
     labels = tuple(_labels(dataset, uid))
     canvas = _Canvas(np.zeros(volume.array.shape, np.uint8), np.zeros(volume.array.shape, np.uint16))
     overlapping = sum(
-        canvas.add(_place(plane, frame.numbers, volume, uid), frame) for plane, frame in _labelled_frames(dataset, uid)
+        canvas.add(_place(plane, frame.numbers, volume, uid), frame)
+        for plane, frame in _labelled_frames(dataset, uid, only)
     )
     if overlapping:
         logger.warning("segmentation %s: %d voxels in several segments, one wins", uid, overlapping)
-    return SegmentationLabels(canvas.label_map, labels)
+    return SegmentationLabels(canvas.label_map, labels, overlapping)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,8 +180,8 @@ def _code(item: Dataset, keyword: str) -> Code | None:
     return None
 
 
-def _labelled_frames(dataset: Dataset, uid: str) -> Iterator[tuple[Plane, _Frame]]:
-    """Give each frame that holds a label, with its plane."""
+def _labelled_frames(dataset: Dataset, uid: str, only: int | None) -> Iterator[tuple[Plane, _Frame]]:
+    """Give each frame that holds a (wanted) label, with its plane."""
     try:
         planes = planes_of(dataset, Path())
     except GeometryError as error:
@@ -180,6 +189,8 @@ def _labelled_frames(dataset: Dataset, uid: str) -> Iterator[tuple[Plane, _Frame
     try:
         for index, (plane, pixels) in enumerate(zip(planes, stored_frames(dataset), strict=True)):
             frame = _read_frame(dataset, index, pixels)
+            if only is not None:
+                frame = _Frame(np.where(frame.numbers == only, frame.numbers, 0).astype(np.uint8), frame.weights)
             if frame.numbers.any():
                 yield plane, frame
     except (AttributeError, RuntimeError, ValueError, NotImplementedError, zlib.error) as error:
@@ -227,7 +238,8 @@ def _grid_difference(
         return f"its pixel spacing is {plane.spacing_mm} mm, the series' {(row_mm, column_mm)} mm"
     if (nearest < 0).any() or (nearest >= volume.array.shape).any():
         return f"it reaches beyond the {volume.array.shape} voxels of the series"
-    off = np.abs(indices - nearest).max()
-    if off > _TOLERANCE_VOXELS:
-        return f"its pixels lie up to {off:.2f} voxels beside those of the series"
+    off = indices - nearest
+    if np.abs(off).max() > _TOLERANCE_VOXELS:
+        off_mm = np.linalg.norm(off @ volume.affine[:3, :3].T, axis=1).max()
+        return f"its pixels lie up to {off_mm:.2f} mm beside those of the series"
     return None

@@ -256,7 +256,7 @@ def _hostile(dataset: Dataset) -> Iterator[tuple[Dataset, str]]:
     spacing = fresh()
     spacing.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing = [0.4, 0.7]
     yield spacing, r"pixel spacing is \(0\.4, 0\.7\) mm, the series' .*resample it, or annotate"
-    for move, message in (((0.3, 0, 0), "voxels beside"), ((0, 0, 1.2), "voxels beside"), ((0, 90, 0), "beyond")):
+    for move, message in (((0.3, 0, 0), "mm beside"), ((0, 0, 1.2), "mm beside"), ((0, 90, 0), "beyond")):
         moved = fresh()
         for group in moved.PerFrameFunctionalGroupsSequence:
             position = group.PlanePositionSequence[0]
