@@ -72,6 +72,22 @@ class ResultUids:
         """SOP Instance UID of the structured report with this content, its header included."""
         return self._derive("report-instance", content_digest)
 
+    def structure_set_series(self) -> str:
+        """Series Instance UID of the RT Structure Set."""
+        return self._derive("structure-set-series")
+
+    def structure_set_instance(self, content_digest: str) -> str:
+        """SOP Instance UID of the RT Structure Set with this content, its header included."""
+        return self._derive("structure-set-instance", content_digest)
+
+    def overlay_series(self) -> str:
+        """Series Instance UID of the pictures with the masks drawn in."""
+        return self._derive("overlay-series")
+
+    def overlay_instance(self, content_digest: str) -> str:
+        """SOP Instance UID of one picture with this content, its header included."""
+        return self._derive("overlay-instance", content_digest)
+
     def tracking(self, label_name: str) -> str:
         """Tracking UID (112040, DCM) shared by a structure's segment and its measurement group."""
         return self._derive("tracking", label_name)

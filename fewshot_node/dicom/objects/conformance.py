@@ -12,7 +12,7 @@ from fewshot_node.dicom.objects.checks.concepts import unresolved_codes
 from fewshot_node.dicom.objects.checks.faults import Fault
 from fewshot_node.dicom.objects.checks.identifiers import foreign_identity, leaked_identifiers
 from fewshot_node.dicom.objects.checks.modules import missing_attributes
-from fewshot_node.dicom.objects.checks.placement import misplaced_frames, misplaced_points
+from fewshot_node.dicom.objects.checks.placement import misplaced_contours, misplaced_frames, misplaced_points
 from fewshot_node.dicom.objects.checks.references import foreign_uids, stray_references
 from fewshot_node.dicom.objects.checks.values import invalid_values
 from fewshot_node.errors import ConformanceError
@@ -21,6 +21,8 @@ from fewshot_node.records import Result, Volume
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 LABEL_MAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.7"
 COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
+STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 _REMEDY = "a fault of this node; keep the series and report it"
 _SHOWN = 5
@@ -38,11 +40,11 @@ ALWAYS_REQUIRED = (
     "DeviceSerialNumber",
     "SoftwareVersions",
     "InstanceNumber",
-    "ContentDate",
-    "ContentTime",
     "ContributingEquipmentSequence",
 )
 _SEGMENTATION_REQUIRED = (
+    "ContentDate",
+    "ContentTime",
     "FrameOfReferenceUID",
     "ImageType",
     "SegmentationType",
@@ -62,6 +64,8 @@ REQUIRED = {
     SEGMENTATION: _SEGMENTATION_REQUIRED,
     LABEL_MAP_SEGMENTATION: _SEGMENTATION_REQUIRED,
     COMPREHENSIVE_3D_SR: (
+        "ContentDate",
+        "ContentTime",
         "CompletionFlag",
         "VerificationFlag",
         "PreliminaryFlag",
@@ -71,8 +75,33 @@ REQUIRED = {
         "ContentSequence",
         "CurrentRequestedProcedureEvidenceSequence",
     ),
+    STRUCTURE_SET: (
+        "FrameOfReferenceUID",
+        "StructureSetLabel",
+        "StructureSetDate",
+        "StructureSetTime",
+        "ApprovalStatus",
+        "ReferencedFrameOfReferenceSequence",
+        "StructureSetROISequence",
+        "ROIContourSequence",
+        "RTROIObservationsSequence",
+    ),
+    SECONDARY_CAPTURE: (
+        "ContentDate",
+        "ContentTime",
+        "ConversionType",
+        "ImageType",
+        "BurnedInAnnotation",
+        "RecognizableVisualFeatures",
+        "SourceImageSequence",
+        "DerivationDescription",
+        "Rows",
+        "Columns",
+        "PixelData",
+    ),
 }
-"""Attributes of type 1, or that this node promises, of each object's modules (PS3.3 A.51.3, A.90.3, A.35.13.3)."""
+"""Attributes of type 1, or that this node promises, of each object's modules (PS3.3 A.51.3, A.90.3, A.35.13.3, A.19.3,
+A.8.1.3)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,6 +167,8 @@ def find_faults(dataset: Dataset, origin: Origin) -> Iterator[Fault]:
         yield from misplaced_frames(dataset, origin.volume)
     if "ContentSequence" in dataset:
         yield from misplaced_points(dataset, origin.volume)
+    if "ROIContourSequence" in dataset:
+        yield from misplaced_contours(dataset, origin.volume)
 
 
 def _refuse(dataset: Dataset, faults: Iterator[Fault]) -> None:

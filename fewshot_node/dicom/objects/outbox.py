@@ -15,6 +15,7 @@ from fewshot_node.dicom.objects.conformance import Origin, check_file, check_obj
 from fewshot_node.dicom.objects.rejected import rejected_folder
 from fewshot_node.dicom.objects.seg import write_segmentation
 from fewshot_node.dicom.objects.sr import write_report
+from fewshot_node.dicom.objects.structure_set import write_structure_set
 from fewshot_node.dicom.objects.tracking import track_result
 from fewshot_node.dicom.objects.volume import read_sources
 from fewshot_node.disk import is_full, whole_folder
@@ -24,23 +25,27 @@ from fewshot_node.uids import ResultUids
 
 logger = logging.getLogger(__name__)
 
-_SEGMENTATION, _REPORT = "segmentation.dcm", "report.dcm"
+_SEGMENTATION, _STRUCTURE_SET, _REPORT = "segmentation.dcm", "structure-set.dcm", "report.dcm"
 
 
 @dataclass(frozen=True, slots=True)
 class ResultFiles:
-    """The objects of one result, and what they say by tracking UID; a landmark task writes no segmentation."""
+    """The objects of one result, and what they say by tracking UID; a landmark task writes no segmentation.
+
+    `others` are those that the task asks for besides: a structure set, pictures.
+    """
 
     report: Path
     report_instance_uid: str
     segmentation: Path | None = None
     segmentation_instance_uid: str | None = None
+    others: tuple[Path, ...] = ()
     tracked: tuple[TrackedLabel, ...] = ()
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """The files in sending order: what is referenced before what refers to it."""
-        return (self.report,) if self.segmentation is None else (self.segmentation, self.report)
+        return (*(() if self.segmentation is None else (self.segmentation,)), *self.others, self.report)
 
 
 def write_result_files(
@@ -73,6 +78,7 @@ def write_result_files(
         report_instance_uid=report.SOPInstanceUID,
         segmentation=None if segmentation is None else folder / _SEGMENTATION,
         segmentation_instance_uid=None if segmentation is None else segmentation.SOPInstanceUID,
+        others=tuple(folder / name for name in objects if name not in {_SEGMENTATION, _REPORT}),
         tracked=track_result(result, uids, str((report if segmentation is None else segmentation).SOPInstanceUID)),
     )
 
@@ -82,8 +88,11 @@ def _objects(result: Result, volume: Volume, sources: Sequence[Dataset], uids: R
     objects = {}
     if result.label_map is not None:
         objects[_SEGMENTATION] = write_segmentation(result, volume, sources, uids)
-    objects[_REPORT] = write_report(result, volume, sources, uids, objects.get(_SEGMENTATION))
-    return objects
+    segmentation, others = objects.get(_SEGMENTATION), {}
+    if result.output.rtstruct:
+        others[_STRUCTURE_SET] = write_structure_set(result, volume, sources, uids)
+    report = write_report(result, volume, sources, uids, segmentation, tuple(others.values()))
+    return {**objects, **others, _REPORT: report}
 
 
 def _write_folder(objects: Mapping[str, Dataset], folder: Path, origin: Origin) -> None:

@@ -2,7 +2,7 @@
 
 from fewshot_node import __version__
 from fewshot_node.config import PacsSettings, ReceiveSettings
-from fewshot_node.dicom.objects.conformance import COMPREHENSIVE_3D_SR, SEGMENTATION
+from fewshot_node.dicom.objects.conformance import REQUIRED
 from fewshot_node.dicom.pull.retrieve import MOVE
 from fewshot_node.dicom.query import FIND, GET
 from fewshot_node.dicom.services import (
@@ -15,7 +15,7 @@ from fewshot_node.dicom.services import (
 from fewshot_node.dicom.statement import configuration, network, objects, security, services
 from fewshot_node.dicom.statement.markdown import NO, YES, folded, table, uid_name, uid_table
 
-CREATED = frozenset({SEGMENTATION, COMPREHENSIVE_3D_SR})
+CREATED = frozenset(REQUIRED)
 """SOP classes of what this node makes and sends."""
 
 _HEADER = ("SOP class", "UID", "SCU", "SCP")
@@ -89,7 +89,7 @@ def _model() -> tuple[str, ...]:
         "The *Receiver* is SCP. It puts each received instance into the spool, a folder. It opens associations only to "
         "tell results of storage commitment. When a series is complete it is processed: series that a task "
         "takes end as "
-        "a Segmentation, a report or both.",
+        "the objects of section 8.",
         "The *Client* is SCU of one peer, the archive at `pacs.host` and `pacs.port`. It sends results and asks "
         "whether "
         "the archive lists them; on an operator's command it lists and fetches series.",

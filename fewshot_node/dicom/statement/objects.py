@@ -7,7 +7,13 @@ from pydicom.sr.coding import Code
 from pydicom.tag import Tag
 
 from fewshot_node.dicom.objects import provenance, seg, sr, sr_codes
-from fewshot_node.dicom.objects.conformance import ALWAYS_REQUIRED, COMPREHENSIVE_3D_SR, REQUIRED, SEGMENTATION
+from fewshot_node.dicom.objects.conformance import (
+    ALWAYS_REQUIRED,
+    COMPREHENSIVE_3D_SR,
+    REQUIRED,
+    SEGMENTATION,
+    STRUCTURE_SET,
+)
 from fewshot_node.dicom.objects.sr_codes import ABSENT, AREA, CERTAINTY, PRESENCE, PRESENT, VOLUME
 from fewshot_node.dicom.statement.markdown import table, uid_name
 
@@ -19,21 +25,21 @@ Queries are in the default repertoire, or in ISO_IR 192 when a key is not ASCII.
 def sections() -> tuple[str, ...]:
     """Return the paragraphs of the section."""
     return (
-        "Both are new instances in new series of the source's study. Patient and study attributes are the source's. "
+        "All are new instances in new series of the source's study. Patient and study attributes are the source's. "
         "UIDs are made from the content (`2.25`, PS3.5 B.2): the same input gives the same objects, and a changed one "
         "other UIDs. Dates are the latest of the source, not those of the processing. Each object is checked before it "
         "is sent: attributes of type 1 and 2 of its mandatory modules, value representations and multiplicities, "
         "patient and study, no other identifier, references and evidence, codes, that each frame and point lies in the "
         "source's volume, and, where it is installed, by dciodvfy. An object that fails is not sent, and its series is "
         "noted as failed.",
-        "Always present in both:",
+        "Always present in each:",
         _attributes(ALWAYS_REQUIRED),
         table(
             ("Attribute", "Value"),
             [
                 ("Manufacturer, Manufacturer's Model Name", f"{provenance.MANUFACTURER}, {provenance.MODEL_NAME}"),
                 ("Software Versions, Device Serial Number", "the algorithm's version and a UID of the algorithm"),
-                ("Series Description", "`AI`, the task, its revision, and `segmentation` or `report`"),
+                ("Series Description", "`AI`, the task, its revision, and the kind of object"),
                 (
                     "Series Number, Instance Number",
                     "eight digits: three for the task (100 to 999, from its name), four for the Series Number of the "
@@ -50,6 +56,8 @@ def sections() -> tuple[str, ...]:
         *_segmentation(),
         f"### 8.2 {uid_name(COMPREHENSIVE_3D_SR)}",
         *_report(),
+        f"### 8.3 {uid_name(STRUCTURE_SET)}",
+        *_structure_set(),
     )
 
 
@@ -140,6 +148,30 @@ def _report() -> tuple[str, ...]:
         "sections on Qualitative Findings, Measurements, Locations, Regions and Tracking Identifiers the SOP class, "
         "the templates and the tracking UIDs shared with the Segmentation, from Root Results the last two contents "
         "of the table. Certainty is the method's own score of the presence, not a probability proven on patients.",
+    )
+
+
+def _structure_set() -> tuple[str, ...]:
+    return (
+        f"{STRUCTURE_SET}, RT Structure Set IOD (PS3.3 A.19); only where a task asks for it. Always present besides:",
+        _attributes(REQUIRED[STRUCTURE_SET]),
+        table(
+            ("Attribute", "Rule"),
+            [
+                ("ROI Number, ROI Name, ROI Display Color", "those of the segments; labels not found have no contour"),
+                ("ROI Generation Algorithm, Approval Status", "AUTOMATIC, UNAPPROVED"),
+                (
+                    "RT ROI Identification Code Sequence",
+                    "the code of the label; RT ROI Interpreted Type ORGAN for anatomy",
+                ),
+                (
+                    "Contour Sequence",
+                    "CLOSED_PLANAR along the edges of the mask's pixels in the plane of the image that is named, in "
+                    "0.001 mm; contours of one ROI do not overlap, and a region with a hole is two contours. POINT for "
+                    "a landmark",
+                ),
+            ],
+        ),
     )
 
 

@@ -6,7 +6,7 @@ from fewshot_node.config import CommitmentSettings, DeliverySettings, PullSettin
 from fewshot_node.dicom.commitment.desk import ActionStatus
 from fewshot_node.dicom.commitment.request import MOST_REFERENCES
 from fewshot_node.dicom.commitment.result import CommitmentEvent, FailureReason
-from fewshot_node.dicom.objects.conformance import COMPREHENSIVE_3D_SR, SEGMENTATION
+from fewshot_node.dicom.objects.conformance import REQUIRED
 from fewshot_node.dicom.pull.query_keys import SERIES_KEYS, STUDY_KEYS
 from fewshot_node.dicom.pull.retrieve import MOVE, RETRIEVED_SYNTAXES
 from fewshot_node.dicom.query import FIND, GET
@@ -161,7 +161,7 @@ def _proposed() -> str:
     default = "; ".join(uid_name(syntax) for syntax in DEFAULT_TRANSFER_SYNTAXES)
     own = [VERIFICATION, FIND, MOVE, GET]
     rows = [(uid_name(str(uid)), default, "SCU") for uid in own]
-    rows += [(uid_name(uid), native, "SCU") for uid in (SEGMENTATION, COMPREHENSIVE_3D_SR)]
+    rows += [(uid_name(uid), native, "SCU") for uid in REQUIRED]
     rows += [
         (uid_name(STORAGE_COMMITMENT), native, "SCU, to ask for it; SCP, to tell a result"),
         ("the storage SOP classes that a C-GET is for", "; ".join(uid_name(uid) for uid in RETRIEVED_SYNTAXES), "SCP"),

@@ -11,6 +11,7 @@ from pydicom.tag import Tag
 
 from fewshot_node.dicom.objects.seg import write_segmentation
 from fewshot_node.dicom.objects.sr import write_report
+from fewshot_node.dicom.objects.structure_set import write_structure_set
 from fewshot_node.dicom.statement import conformance_statement
 from fewshot_node.records import TaskKind
 
@@ -30,7 +31,8 @@ def rules(text: str) -> dict[str, str]:
 
 BOTH = section("<summary><b>8 ", "### 8.1")
 SEGMENTATION = section("### 8.1", "### 8.2")
-REPORT = section("### 8.2", "</details>")
+REPORT = section("### 8.2", "### 8.3")
+STRUCTURE_SET = section("### 8.3", "</details>")
 
 
 @pytest.fixture(params=[False, True], ids=["found", "nothing found"])
@@ -47,6 +49,17 @@ def test_the_attributes_that_are_always_there_are_there(objects: tuple[Dataset, 
         tags = [*stated_tags(BOTH), *stated_tags(text)]
         assert len(tags) > 20
         assert [tag for tag in tags if tag not in dataset or dataset[tag].is_empty] == []
+
+
+def test_a_structure_set_is_as_stated(write_series: Callable[..., list[Path]], any_spec: Any, make_case: Any) -> None:
+    case = make_case(write_series(any_spec))
+    structures = write_structure_set(case.result, case.volume, case.sources, case.uids)
+    tags = [*stated_tags(BOTH), *stated_tags(STRUCTURE_SET)]
+    assert len(tags) > 20
+    assert [tag for tag in tags if tag not in structures or structures[tag].is_empty] == []
+    stated = rules(STRUCTURE_SET)
+    generated = {item.ROIGenerationAlgorithm for item in structures.StructureSetROISequence}
+    assert stated["ROI Generation Algorithm, Approval Status"] == ", ".join((*generated, structures.ApprovalStatus))
 
 
 def test_the_stated_values_are_those_of_the_objects(objects: tuple[Dataset, Dataset]) -> None:

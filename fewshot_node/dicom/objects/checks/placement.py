@@ -54,8 +54,33 @@ def misplaced_points(report: Dataset, volume: Volume) -> Iterator[Fault]:
                 yield Fault(f"{path}/GraphicData", "lies outside the image")
 
 
-def _coordinates(item: Dataset, dimensions: int) -> NDArray[np.float64]:
-    values = np.atleast_1d(np.asarray(item.get("GraphicData") or (), dtype=np.float64))
+def misplaced_contours(structures: Dataset, volume: Volume) -> Iterator[Fault]:
+    """Yield the contours of a structure set that leave the volume, or the plane of the image that they name."""
+    slices = {(frame.sop_instance_uid, frame.frame_number): index for index, frame in enumerate(volume.frames)}
+    for path, item in items(structures):
+        if "ContourData" not in item:
+            continue
+        places = _coordinates(item, 3, "ContourData")
+        if not _inside(places, volume):
+            yield Fault(f"{path}/ContourData", "lies outside the volume")
+        index = slices.get(_first_image(item))
+        if index is None:
+            yield Fault(f"{path}/ContourImageSequence", "names no image of the volume")
+        elif item.get("ContourGeometricType") == "CLOSED_PLANAR":
+            off_mm = np.abs(volume.to_index(places)[:, 0] - index) * volume.spacing_mm[0]
+            if off_mm.max(initial=0.0) > _TOLERANCE_MM:
+                yield Fault(f"{path}/ContourData", "leaves the plane of its image")
+
+
+def _first_image(contour: Dataset) -> tuple[str, int | None]:
+    for image in contour.get("ContourImageSequence") or ():
+        number = image.get("ReferencedFrameNumber")
+        return str(image.get("ReferencedSOPInstanceUID")), None if number is None else int(number)
+    return "", None
+
+
+def _coordinates(item: Dataset, dimensions: int, keyword: str = "GraphicData") -> NDArray[np.float64]:
+    values = np.atleast_1d(np.asarray(item.get(keyword) or (), dtype=np.float64))
     whole = len(values) - len(values) % dimensions
     return values[:whole].reshape(-1, dimensions)
 

@@ -9,8 +9,10 @@ from fewshot_node.dicom.objects.checks.faults import Fault, inherited, is_below,
 from fewshot_node.dicom.objects.values import number_of_frames
 
 _EVIDENCE = ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
-_ELSEWHERE = frozenset({"PredecessorDocumentsSequence", "RTReferencedStudySequence", "ReferencedRequestSequence"})
-"""Sequences that name other things than what was used: earlier results, the study itself, orders."""
+_ELSEWHERE = frozenset({"PredecessorDocumentsSequence", "ReferencedRequestSequence"})
+"""Sequences that name other things than what was used: earlier results, orders."""
+_STUDY = "RTReferencedStudySequence"
+"""Names the study as if it were an instance (PS3.3 C.8.8.5)."""
 
 
 def foreign_uids(dataset: Dataset, sources: Sequence[Dataset]) -> Iterator[Fault]:
@@ -34,7 +36,7 @@ def stray_references(dataset: Dataset, sources: Sequence[Dataset], companions: S
     allowed = {str(one.SOPInstanceUID): one for one in (*sources, *companions)}
     skipped = inherited(dataset, sources[0]) | _ELSEWHERE
     for path, item in items(dataset):
-        if "ReferencedSOPInstanceUID" in item and not is_below(path, skipped):
+        if "ReferencedSOPInstanceUID" in item and not is_below(path, skipped) and _STUDY not in path.rpartition("/")[2]:
             referenced = allowed.get(str(item.ReferencedSOPInstanceUID))
             if referenced is None:
                 yield Fault(f"{path}/ReferencedSOPInstanceUID", "is an instance that was not used")
