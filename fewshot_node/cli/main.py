@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from fewshot_node import __version__
 from fewshot_node.cli import (
     conformance,
+    crossval,
     deliveries,
     demo,
     doctor,
@@ -76,6 +77,7 @@ app.add_typer(route.app, name="route", help="See which task a series goes to, an
 app.add_typer(pacs.app, name="pacs", help="Talk to the configured PACS.")
 app.add_typer(pretrain.app, name="pretrain", help="Make the embedded models again.")
 proposals.register(templates.app)
+crossval.register(tasks.app)
 serve.register(app)
 run.register(app)
 pull.register(app)

@@ -4,18 +4,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fewshot_node.records import FeatureMap, TaskKind
+from fewshot_node.records import FeatureMap
 from fewshot_node.scoring.answers import Prediction, Query
+from fewshot_node.tasks.answer import answer
 from fewshot_node.tasks.fit import fit_task
 from fewshot_node.tasks.task import TaskDefinition, TaskSettings
 from fewshot_node.tasks.templates import Template
 from fewshot_node.vision.adapters import Adapter
 from fewshot_node.vision.backbone import DenseEncoder
 from fewshot_node.vision.encode import encode
-from fewshot_node.vision.landmarks import locate_landmarks
-from fewshot_node.vision.localize import localize
-from fewshot_node.vision.prompts import place_prompts
-from fewshot_node.vision.refine import refine
 from fewshot_node.vision.sam import SamEngine
 
 
@@ -58,17 +55,8 @@ class FittedPipeline:
 
     def predict(self, query: Query) -> Prediction:
         """Localize and refine."""
-        settings = self.definition.settings
-        features, reused_s = self.memory.features(query, settings)
-        if self.definition.kind is TaskKind.LANDMARKS:
-            found = locate_landmarks(features, self.adapter, query.spacing_mm, settings.landmarks)
-            return Prediction(found.label_map, landmarks=found.landmarks, reused_s=reused_s)
-        localization = localize(features, self.adapter, query.spacing_mm, settings.cleaning)
-        if settings.refine.engine == "none":
-            return Prediction(localization.label_map, reused_s=reused_s)
-        prompts = place_prompts(localization, settings.refine.prompts)
-        masks = refine(query.array, query.modality, localization, prompts, self.sam, settings.refine)
-        return Prediction(masks.label_map, coarse=localization.label_map, reused_s=reused_s)
+        features, reused_s = self.memory.features(query, self.definition.settings)
+        return replace(answer(self.definition, self.adapter, features, query, self.sam), reused_s=reused_s)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from fewshot_node.records import TaskKind
 from fewshot_node.scoring.statistics import ALL_LABELS, CaseScore, Estimate, estimate
-from fewshot_node.tasks.task import TaskSettings, usual_refinement
+from fewshot_node.tasks.task import TaskDefinition, usual_refinement
 
 MAIN_METRICS = {TaskKind.SEGMENTATION: "iou", TaskKind.LANDMARKS: "accuracy@10px"}
 """What candidates are ranked by; more is better."""
@@ -30,10 +30,25 @@ class Candidate:
         return self.adapter if self.refine == "none" else f"{self.adapter} + {self.refine}"
 
     @classmethod
-    def of(cls, settings: TaskSettings) -> "Candidate":
-        """Return the candidate that a task's settings are."""
+    def of(cls, definition: TaskDefinition) -> "Candidate":
+        """Return the candidate that a task's settings are; landmarks are not refined."""
+        settings = definition.settings
         suffix = "-binary" if settings.adapter.mode == "binary" else ""
-        return cls(settings.adapter.name + suffix, settings.refine.engine)
+        refine = "none" if definition.kind is TaskKind.LANDMARKS else settings.refine.engine
+        return cls(settings.adapter.name + suffix, refine)
+
+    def applied_to(self, definition: TaskDefinition) -> TaskDefinition:
+        """Return a task with this adapter and refinement in place of its own.
+
+        What the task says of an adapter's training, and of a refinement that it has already, is kept.
+        """
+        settings = definition.settings
+        mode = "binary" if self.adapter.endswith("-binary") else "multilabel"
+        adapter = replace(settings.adapter, name=self.adapter.removesuffix("-binary"), mode=mode)
+        refine = settings.refine
+        if definition.kind is not TaskKind.LANDMARKS and refine.engine != self.refine:
+            refine = usual_refinement(self.refine)
+        return replace(definition, settings=replace(settings, adapter=adapter, refine=refine))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +168,3 @@ def unit_means(scores: Sequence[CaseScore], metric: str) -> dict[str, float]:
         if one.metric == metric:
             values.setdefault(one.patient, []).append(one.value)
     return {unit: sum(found) / len(found) for unit, found in values.items()}
-
-
-def settings_of(candidate: Candidate, settings: TaskSettings) -> TaskSettings:
-    """Return a task's settings with a candidate's adapter and refinement in place of its own.
-
-    What the task says of the refinement that it has already is kept.
-    """
-    name = candidate.adapter.removesuffix("-binary")
-    mode = "binary" if candidate.adapter.endswith("-binary") else "multilabel"
-    refine = settings.refine if settings.refine.engine == candidate.refine else usual_refinement(candidate.refine)
-    return replace(settings, adapter=replace(settings.adapter, name=name, mode=mode), refine=refine)

@@ -3,22 +3,18 @@
 ::
 
     draft/crossval.json           `CrossvalReport`
-    draft/crossval.safetensors    answers of the recommended candidate, for the page (`save_answers`)
+    draft/crossval.safetensors    answers of the recommended candidate (`answers.save_answers`)
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
-from fewshot_node.disk import whole_file
 from fewshot_node.errors import TaskError
+from fewshot_node.records import TaskKind
 from fewshot_node.tasks.crossval.records import Candidate, CrossvalReport
 from fewshot_node.tasks.storage import read_json, write_json
 from fewshot_node.tasks.task import TaskDefinition, definition_to_data
@@ -26,7 +22,6 @@ from fewshot_node.tasks.templates import Template
 from fewshot_node.uids import digest_parts
 
 REPORT_FILE = "crossval.json"
-ANSWERS_FILE = "crossval.safetensors"
 _SCHEMA_VERSION = 1
 _REPORT = TypeAdapter(CrossvalReport)
 
@@ -69,9 +64,10 @@ def crossval_key(definition: TaskDefinition, templates: Sequence[Template], enco
 
 
 def settings_digest(definition: TaskDefinition) -> str:
-    """Digest of a task's settings of adapter and refinement."""
+    """Digest of a task's settings of adapter and refinement; landmarks are not refined."""
     settings = definition_to_data(definition)["settings"]
-    return digest_parts((json.dumps([settings["adapter"], settings["refine"]], sort_keys=True).encode(),))
+    counted = ["adapter"] if definition.kind is TaskKind.LANDMARKS else ["adapter", "refine"]
+    return digest_parts((json.dumps([settings[key] for key in counted], sort_keys=True).encode(),))
 
 
 def save_report(draft: Path, report: CrossvalReport) -> None:
@@ -118,7 +114,7 @@ def crossval_score(draft: Path, definition: TaskDefinition, templates: Sequence[
     report = load_report(draft)
     if report is None:
         return None
-    result = report.result(Candidate.of(definition.settings))
+    result = report.result(Candidate.of(definition))
     shown = result or report.result(report.recommendation.candidate)
     found = shown.estimate(report.metric) if shown else None
     if found is None:
@@ -127,28 +123,5 @@ def crossval_score(draft: Path, definition: TaskDefinition, templates: Sequence[
     if crossval_key(definition, templates, report.encoder_digest) != report.key:
         stale = "templates, labels or settings changed since"
     elif result is None or result.settings_digest != settings_digest(definition):
-        stale = f"the task is now {Candidate.of(definition.settings)}, which was not scored with these settings"
+        stale = f"the task is now {Candidate.of(definition)}, which was not scored with these settings"
     return CrossvalScore(report.metric, found.mean, found.low, found.high, len(report.units), stale)
-
-
-def save_answers(draft: Path, arrays: Mapping[str, NDArray[np.uint8]]) -> None:
-    """Write what the recommended candidate said of what was left out."""
-    with whole_file(draft / ANSWERS_FILE) as path:
-        save_file(dict(arrays), path)
-
-
-def load_answers(draft: Path) -> dict[str, NDArray[np.uint8]]:
-    """Read what `save_answers` wrote; nothing where there is no such file.
-
-    Raises
-    ------
-    TaskError
-        The file cannot be read.
-    """
-    path = draft / ANSWERS_FILE
-    if not path.is_file():
-        return {}
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise TaskError(f"{path} cannot be read: run task crossval again") from error

@@ -8,7 +8,7 @@ from fewshot_node.records import TaskKind
 from fewshot_node.scoring.statistics import CaseScore
 from fewshot_node.tasks.codes import parse_label
 from fewshot_node.tasks.crossval import Candidate, CrossvalReport, crossval_score, load_report, save_report
-from fewshot_node.tasks.crossval.records import CandidateResult, Recommendation, Unit, settings_of
+from fewshot_node.tasks.crossval.records import CandidateResult, Recommendation, Unit
 from fewshot_node.tasks.crossval.store import crossval_key, settings_digest
 from fewshot_node.tasks.task import TaskDefinition
 
@@ -21,7 +21,7 @@ def definition() -> TaskDefinition:
 
 
 def result(definition: TaskDefinition, candidate: Candidate, *values: float) -> CandidateResult:
-    own = replace(definition, settings=settings_of(candidate, definition.settings))
+    own = candidate.applied_to(definition)
     scores = tuple(CaseScore(0, f"t{number}", "Liver", "iou", value) for number, value in enumerate(values))
     return CandidateResult(candidate, settings_digest(own), scores, 1.5)
 
@@ -63,7 +63,7 @@ def test_the_score_is_that_of_the_tasks_own_settings(
     assert found.mean == pytest.approx(0.8)
     assert found.low == pytest.approx(0.7)
     assert found.high == pytest.approx(0.9)
-    other = replace(definition, settings=settings_of(LDA, definition.settings))
+    other = LDA.applied_to(definition)
     assert crossval_score(tmp_path, other, []).mean == pytest.approx(0.5)
 
 
@@ -73,7 +73,7 @@ def test_a_score_of_other_labels_or_settings_is_stale(
     save_report(tmp_path, report)
     more = replace(definition, labels=(*definition.labels, parse_label("2=Spleen")))
     assert "changed since" in crossval_score(tmp_path, more, []).stale
-    basic = replace(definition, settings=settings_of(Candidate("basic", "none"), definition.settings))
+    basic = Candidate("basic", "none").applied_to(definition)
     assert "now basic, which was not scored" in crossval_score(tmp_path, basic, []).stale
     adapter = replace(definition.settings.adapter, steps=7)
     quick = replace(definition, settings=replace(definition.settings, adapter=adapter))
