@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test check fix conformance bench bench-receive bench-deliver bench-vision peers clean
+.PHONY: demo test check fix conformance bench bench-receive bench-deliver bench-vision bench-crossval peers clean
 
 demo: $(STAMP) peers
 	$(BIN)/fewshot-node demo $(ARGS)
@@ -40,6 +40,10 @@ bench-deliver: $(STAMP) peers
 # The vision half's, with the packaged models; wants the machine to itself.
 bench-vision: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.vision $(ARGS)
+
+# What crossval foretells against the score on other patients: ARGS="ADAPTER DRAWS [SUITE ...]"; wants ../shared/data/suites.
+bench-crossval: $(STAMP)
+	$(BIN)/python -m tests.benchmarks.crossval $(ARGS)
 
 # A real Orthanc, dcmtk and dicom3tools where root can install them; says what is missing otherwise.
 peers:

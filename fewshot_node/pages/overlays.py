@@ -61,12 +61,16 @@ class Pictured(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SheetSettings:
-    """Size of the sheet, and window (centre, width) for CT; other modalities use percentiles."""
+    """Size of the sheet, and window (centre, width) for CT; other modalities use percentiles.
+
+    `slice_numbers` are written onto the slices of a volume; without them the slices are counted from 1.
+    """
 
     max_slices: int = 6
     columns: int = 3
     tile_px: int = 300
     ct_window: tuple[float, float] = (40.0, 400.0)
+    slice_numbers: tuple[int, ...] = ()
 
 
 def write_overlay(
@@ -114,7 +118,7 @@ def overlay_png(
     overlay = _Overlay(volume, label_names, _layer(found, volume), _layer(truth, volume))
     window = _window(volume, settings)
     chosen = _choose_slices(overlay, settings.max_slices)
-    tiles = [_tile(overlay, index, window, settings.tile_px) for index in chosen]
+    tiles = [_tile(overlay, index, window, settings) for index in chosen]
     sheet = _arrange(tiles, min(settings.columns, len(tiles)), _legend_entries(overlay))
     buffer = BytesIO()
     sheet.save(buffer, format="PNG", optimize=True)
@@ -181,8 +185,9 @@ def _window(volume: Pictured, settings: SheetSettings) -> tuple[float, float]:
     return float(low), max(float(high), float(low) + 1e-6)
 
 
-def _tile(overlay: _Overlay, index: int, limits: tuple[float, float], tile_px: int) -> Image.Image:
+def _tile(overlay: _Overlay, index: int, limits: tuple[float, float], settings: SheetSettings) -> Image.Image:
     """Draw one slice with square millimetres, its long side `tile_px` long."""
+    tile_px, numbers = settings.tile_px, settings.slice_numbers
     plane = overlay.volume.array[index]
     size_mm = np.array(plane.shape) * overlay.volume.spacing_mm[1:]
     height, width = (max(1, round(length)) for length in (size_mm * tile_px / size_mm.max()).tolist())
@@ -194,7 +199,14 @@ def _tile(overlay: _Overlay, index: int, limits: tuple[float, float], tile_px: i
     for value, colour in zip(overlay.label_names, cycle(_COLOURS), strict=False):
         _draw_label(draw, overlay, (index, value), zoom, colour)
     font = ImageFont.load_default(_FONT_PX - 2)
-    draw.text((6, 4), f"slice {index + 1}", fill=_INK, font=font, stroke_width=2, stroke_fill=(0, 0, 0))
+    draw.text(
+        (6, 4),
+        f"slice {numbers[index] if numbers else index + 1}",
+        fill=_INK,
+        font=font,
+        stroke_width=2,
+        stroke_fill=(0, 0, 0),
+    )
     return tile
 
 

@@ -142,7 +142,7 @@ def test_the_page_stands_alone_and_tells_everything(walk: Walk) -> None:
         with Image.open(BytesIO(base64.b64decode(address.partition(",")[2]))) as picture:
             assert picture.width >= 260
     assert not re.search(r"url\(\s*[\"']?(?!#)", text)
-    told = ("Recommended: lda", "Modality=MR", "BodyPartExamined in LIVER,ABDOMEN", "slices 12 of the series")
+    told = ("Recommended: lda", "Modality=MR", "BodyPartExamined in LIVER,ABDOMEN", "t1: iou ")
     for part in (*told, "t1", "t2", "t3", "<svg", "All settings"):
         assert part in text, part
     assert "a &lt;b&gt;bold&lt;/b&gt; description" in text

@@ -57,7 +57,7 @@ def _outliers(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """Yield units that the others foretell far worse than each other, or whose removal helps the others."""
     means = unit_means(evidence.scores, evidence.metric)
     for name in sorted(means, key=lambda unit: means[unit]):
-        facts = [*_far_below(name, means, evidence.metric), *_removal(evidence.gains.get(name, ()), evidence.metric)]
+        facts = [*_far_below(name, means, evidence.metric), *_removal(name, evidence)]
         if facts:
             yield name, f"{name} does not fit the other templates: {', and '.join(facts)}: {_REMEDY}"
 
@@ -72,12 +72,16 @@ def _far_below(name: str, means: Mapping[str, float], metric: str) -> Iterator[s
         yield f"the others foretell it with {metric} {means[name]:.2f}, each other with {middle:.2f}"
 
 
-def _removal(gains: Sequence[float], metric: str) -> Iterator[str]:
-    if len(gains) < _FEW_UNITS - 1:
+def _removal(name: str, evidence: Evidence) -> Iterator[str]:
+    """Say that the others do better without a unit, and more so than without any other."""
+    own = evidence.gains.get(name, ())
+    if len(own) < _FEW_UNITS:
         return
-    mean, helped = float(np.mean(gains)), sum(gain > 0 for gain in gains)
-    if mean > _HELPFUL_REMOVAL and helped > len(gains) / 2:
-        yield f"without it the others foretell each other better ({metric} {mean:+.2f}, {helped} of {len(gains)})"
+    mean, helped = float(np.mean(own)), sum(gain > 0 for gain in own)
+    usual = float(np.median([np.mean(gains) for unit, gains in evidence.gains.items() if unit != name and len(gains)]))
+    if mean > max(0.0, usual) + _HELPFUL_REMOVAL and helped > len(own) / 2:
+        told = f"{evidence.metric} {mean:+.2f}, {helped} of {len(own)}"
+        yield f"without it the others foretell each other better ({told})"
 
 
 def _disagreements(evidence: Evidence, outliers: set[str]) -> Iterator[Doubt]:

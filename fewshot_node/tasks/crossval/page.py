@@ -6,7 +6,7 @@ or a series.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ from fewshot_node.tasks.crossval.records import Candidate, CrossvalReport, Unit,
 from fewshot_node.tasks.crossval.store import CrossvalScore, crossval_score, load_report
 from fewshot_node.tasks.crossval.tables import candidate_table, curve_points, label_table, unit_table
 from fewshot_node.tasks.crossval.units import held_out
+from fewshot_node.tasks.origin import TemplateOrigin, read_origins
 from fewshot_node.tasks.registry import Registry
-from fewshot_node.tasks.storage import read_json
 from fewshot_node.tasks.task import TaskDefinition, definition_to_data
 from fewshot_node.tasks.templates import Template
 
@@ -70,8 +70,7 @@ def write_report(registry: Registry, name: str, path: Path) -> None:
     if report is None:
         raise TaskError(f"task {name} was not crossvalidated: run task crossval {name}, then task report")
     definition, templates = registry.definition(name), registry.templates(name)
-    provenance = draft / "provenance.json"
-    added = read_json(provenance).get("templates_added", {}) if provenance.is_file() else {}
+    origins = read_origins(draft)
     score = crossval_score(draft, definition, templates)
     pictured = list(_pictures(report, definition, templates, load_answers(draft)))
     write_page(
@@ -80,7 +79,7 @@ def write_report(registry: Registry, name: str, path: Path) -> None:
         "report.html.j2",
         **_facts(report, definition, score),
         pictures=pictured,
-        templates=[_template_row(one, definition, str(added.get(one.name, "-"))) for one in templates],
+        templates=[_template_row(one, definition, origins.get(one.name, TemplateOrigin())) for one in templates],
     )
 
 
@@ -89,17 +88,19 @@ def _facts(report: CrossvalReport, definition: TaskDefinition, score: CrossvalSc
         name: {shots: CurvePoint(one.mean, one.low, one.high) for shots, one in points.items()}
         for name, points in curve_points(report).items()
     }
+    recommended = report.result(report.recommendation.candidate)
     has_curve = any(len(points) > 1 for points in lines.values())
     return {
         "task": definition,
         "report": report,
         "score": score,
         "current": Candidate.of(definition),
+        "recommended": recommended.estimate(report.metric) if recommended else None,
         "is_masks": report.kind is TaskKind.SEGMENTATION,
         "tables": (
             ("Adapters and refinements", candidate_table(report)),
             (f"Labels, {report.recommendation.candidate.adapter}", label_table(report)),
-            (f"Left out, {report.recommendation.candidate.adapter}", unit_table(report)),
+            (f"Each left-out example, {report.recommendation.candidate.adapter}", unit_table(report)),
         ),
         "curve": draw_curve(lines, report.metric) if has_curve else "",
         "version": __version__,
@@ -107,12 +108,13 @@ def _facts(report: CrossvalReport, definition: TaskDefinition, score: CrossvalSc
     }
 
 
-def _template_row(template: Template, definition: TaskDefinition, added: str) -> tuple[str, ...]:
+def _template_row(template: Template, definition: TaskDefinition, origin: TemplateOrigin) -> tuple[str, ...]:
     names = {label.value: label.name for label in definition.labels}
     shown = ", ".join(names.get(value, str(value)) for value in template.label_values)
     slices = f"{len(template.array)} ({template.annotated_slices} with labels)"
     plane = template.orientation or "unknown"
-    return template.name, template.modality, plane, slices, shown or "none", added, template.digest()[:12]
+    history = (origin.at, origin.by, origin.images, origin.format)
+    return (template.name, template.modality, plane, slices, shown, *history, template.digest()[:12])
 
 
 def _pictures(
@@ -146,13 +148,11 @@ def _shown(unit: Unit, template: Template, answer: LeftOutAnswer, definition: Ta
     if definition.kind is TaskKind.LANDMARKS:
         found = {one.label_value: one.index for one in answer.landmarks if one.index is not None}
         truth = {point.label_value: (float(point.slice_index), point.row, point.column) for point in template.points}
-    places = ", ".join(str(index + 1) for index in template.slice_indices)
-    caption = f"{template.name}, slices {places} of the series: {scored}" + (
-        f" ({unit.name})" if unit.name != template.name else ""
-    )
-    overlay = overlay_png(template, found, names, truth=truth, settings=_SHEET)
-    unsure = overlay_png(_unsure(template, answer), found, names, truth=truth, settings=_UNSURE_SHEET)
-    return _Shown(template.name, caption, data_url(overlay), data_url(unsure))
+    numbers = tuple(index + 1 for index in template.slice_indices)
+    overlay = overlay_png(template, found, names, truth=truth, settings=replace(_SHEET, slice_numbers=numbers))
+    sheet = replace(_UNSURE_SHEET, slice_numbers=numbers)
+    unsure = overlay_png(_unsure(template, answer), found, names, truth=truth, settings=sheet)
+    return _Shown(unit.name, f"{template.name}: {scored}", data_url(overlay), data_url(unsure))
 
 
 def _unsure(template: Template, answer: LeftOutAnswer) -> _Unsure:
