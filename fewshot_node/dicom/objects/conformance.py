@@ -10,9 +10,14 @@ from pydicom.dataset import Dataset
 from fewshot_node.dicom.objects.checks import dciodvfy
 from fewshot_node.dicom.objects.checks.concepts import unresolved_codes
 from fewshot_node.dicom.objects.checks.faults import Fault
-from fewshot_node.dicom.objects.checks.identifiers import foreign_identity, leaked_identifiers
+from fewshot_node.dicom.objects.checks.identifiers import foreign_identity, hidden_features, leaked_identifiers
 from fewshot_node.dicom.objects.checks.modules import missing_attributes
-from fewshot_node.dicom.objects.checks.placement import misplaced_contours, misplaced_frames, misplaced_points
+from fewshot_node.dicom.objects.checks.placement import (
+    misplaced_contours,
+    misplaced_frames,
+    misplaced_picture,
+    misplaced_points,
+)
 from fewshot_node.dicom.objects.checks.references import foreign_uids, stray_references
 from fewshot_node.dicom.objects.checks.values import invalid_values
 from fewshot_node.errors import ConformanceError
@@ -169,6 +174,9 @@ def find_faults(dataset: Dataset, origin: Origin) -> Iterator[Fault]:
         yield from misplaced_points(dataset, origin.volume)
     if "ROIContourSequence" in dataset:
         yield from misplaced_contours(dataset, origin.volume)
+    if dataset.SOPClassUID == SECONDARY_CAPTURE:
+        yield from hidden_features(dataset, origin.sources)
+        yield from misplaced_picture(dataset, origin.volume)
 
 
 def _refuse(dataset: Dataset, faults: Iterator[Fault]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydicom import Dataset, dcmwrite
 
+from fewshot_node.dicom.objects.captures import write_captures
 from fewshot_node.dicom.objects.conformance import Origin, check_file, check_object
 from fewshot_node.dicom.objects.rejected import rejected_folder
 from fewshot_node.dicom.objects.seg import write_segmentation
@@ -91,6 +92,9 @@ def _objects(result: Result, volume: Volume, sources: Sequence[Dataset], uids: R
     segmentation, others = objects.get(_SEGMENTATION), {}
     if result.output.rtstruct:
         others[_STRUCTURE_SET] = write_structure_set(result, volume, sources, uids)
+    if result.output.overlay == "secondary-capture":
+        captures = write_captures(result, volume, sources, uids)
+        others |= {f"overlay-{number:04}.dcm": capture for number, capture in enumerate(captures, 1)}
     report = write_report(result, volume, sources, uids, segmentation, tuple(others.values()))
     return {**objects, **others, _REPORT: report}
 

@@ -11,6 +11,7 @@ from fewshot_node.dicom.objects.conformance import (
     ALWAYS_REQUIRED,
     COMPREHENSIVE_3D_SR,
     REQUIRED,
+    SECONDARY_CAPTURE,
     SEGMENTATION,
     STRUCTURE_SET,
 )
@@ -43,7 +44,8 @@ def sections() -> tuple[str, ...]:
                 (
                     "Series Number, Instance Number",
                     "eight digits: three for the task (100 to 999, from its name), four for the Series Number of the "
-                    f"source, one for the kind of object ({_kinds()}); each series has one instance, number 1",
+                    f"source, one for the kind of object ({_kinds()}); instances are numbered from 1, "
+                    "and only a series of secondary captures has several",
                 ),
                 (
                     "Contributing Equipment Sequence",
@@ -58,6 +60,8 @@ def sections() -> tuple[str, ...]:
         *_report(),
         f"### 8.3 {uid_name(STRUCTURE_SET)}",
         *_structure_set(),
+        f"### 8.4 {uid_name(SECONDARY_CAPTURE)}",
+        *_capture(),
     )
 
 
@@ -170,6 +174,33 @@ def _structure_set() -> tuple[str, ...]:
                     "0.001 mm; contours of one ROI do not overlap, and a region with a hole is two contours. POINT for "
                     "a landmark",
                 ),
+            ],
+        ),
+    )
+
+
+def _capture() -> tuple[str, ...]:
+    return (
+        f"{SECONDARY_CAPTURE}, Secondary Capture Image IOD (PS3.3 A.8.1); only where a task asks for it: one for each "
+        "slice with a finding. Always present besides:",
+        _attributes(REQUIRED[SECONDARY_CAPTURE]),
+        table(
+            ("Attribute", "Rule"),
+            [
+                (
+                    "Pixel Data",
+                    "RGB, 8 bits, native: the slice enlarged by a whole number, findings drawn in, a legend",
+                ),
+                (
+                    "Burned In Annotation",
+                    "NO, unless a source says YES: task and labels are drawn, nothing of the patient",
+                ),
+                ("Recognizable Visual Features", "NO where all sources say so, else YES"),
+                (
+                    "Image Position and Orientation, Pixel Spacing",
+                    "of the slice, where the source states a Frame of Reference",
+                ),
+                ("Source Image Sequence", "the image that is shown"),
             ],
         ),
     )

@@ -9,6 +9,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
+from fewshot_node.dicom.objects.captures import write_captures
 from fewshot_node.dicom.objects.seg import write_segmentation
 from fewshot_node.dicom.objects.sr import write_report
 from fewshot_node.dicom.objects.structure_set import write_structure_set
@@ -32,7 +33,8 @@ def rules(text: str) -> dict[str, str]:
 BOTH = section("<summary><b>8 ", "### 8.1")
 SEGMENTATION = section("### 8.1", "### 8.2")
 REPORT = section("### 8.2", "### 8.3")
-STRUCTURE_SET = section("### 8.3", "</details>")
+STRUCTURE_SET = section("### 8.3", "### 8.4")
+CAPTURE = section("### 8.4", "</details>")
 
 
 @pytest.fixture(params=[False, True], ids=["found", "nothing found"])
@@ -49,6 +51,16 @@ def test_the_attributes_that_are_always_there_are_there(objects: tuple[Dataset, 
         tags = [*stated_tags(BOTH), *stated_tags(text)]
         assert len(tags) > 20
         assert [tag for tag in tags if tag not in dataset or dataset[tag].is_empty] == []
+
+
+def test_secondary_captures_are_as_stated(
+    write_series: Callable[..., list[Path]], any_spec: Any, make_case: Any
+) -> None:
+    case = make_case(write_series(any_spec, slices=1))
+    (capture,) = write_captures(case.result, case.volume, case.sources, case.uids)
+    tags = [*stated_tags(BOTH), *stated_tags(CAPTURE)]
+    assert [tag for tag in tags if tag not in capture or capture[tag].is_empty] == []
+    assert rules(CAPTURE)["Burned In Annotation"].startswith(f"{capture.BurnedInAnnotation}, ")
 
 
 def test_a_structure_set_is_as_stated(write_series: Callable[..., list[Path]], any_spec: Any, make_case: Any) -> None:

@@ -1,7 +1,7 @@
 """An object identifies the patient by what its source says, where its source says it, and nowhere else."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pydicom.dataset import Dataset
 from pydicom.valuerep import PersonName
@@ -60,6 +60,13 @@ def leaked_identifiers(dataset: Dataset, source: Dataset, result: Result) -> Ite
         text = _folded(" ".join(map(str, element.value)) if element.VM > 1 else str(element.value))
         if any(_repeats(text, value, own) for value in wanted):
             yield Fault(path, "repeats a value that identifies the patient")
+
+
+def hidden_features(dataset: Dataset, sources: Sequence[Dataset]) -> Iterator[Fault]:
+    """Yield what a picture denies to show although a source of it says that it does (PS3.3 C.7.6.1)."""
+    for keyword in ("BurnedInAnnotation", "RecognizableVisualFeatures"):
+        if dataset.get(keyword) == "NO" and any(source.get(keyword) == "YES" for source in sources):
+            yield Fault(keyword, "is NO, and YES in a source")
 
 
 def _identifying_values(source: Dataset) -> frozenset[str]:

@@ -54,6 +54,24 @@ def misplaced_points(report: Dataset, volume: Volume) -> Iterator[Fault]:
                 yield Fault(f"{path}/GraphicData", "lies outside the image")
 
 
+def misplaced_picture(capture: Dataset, volume: Volume) -> Iterator[Fault]:
+    """Yield where a picture that says where it lies does not begin at the first pixel of the slice that it shows."""
+    if "ImagePositionPatient" not in capture:
+        return
+    slices = {(frame.sop_instance_uid, frame.frame_number): index for index, frame in enumerate(volume.frames)}
+    shown = slices.get(_first_image(capture, "SourceImageSequence"))
+    index = volume.to_index(np.array(capture.ImagePositionPatient, dtype=np.float64))
+    off_mm = np.inf if shown is None else abs(index[0] - shown) * volume.spacing_mm[0]
+    if off_mm > _TOLERANCE_MM or np.abs(index[1:]).max() > 0.5:
+        yield Fault("ImagePositionPatient", "is not the corner of the slice that it shows")
+    across, down = volume.affine[:3, 2], volume.affine[:3, 1]
+    expected = np.concatenate([across / np.linalg.norm(across), down / np.linalg.norm(down)])
+    if not np.allclose(np.array(capture.ImageOrientationPatient, dtype=np.float64), expected, atol=1e-5):
+        yield Fault("ImageOrientationPatient", "is not that of the volume")
+    if str(capture.get("FrameOfReferenceUID")) != volume.frame_of_reference_uid:
+        yield Fault("FrameOfReferenceUID", "is not that of the volume")
+
+
 def misplaced_contours(structures: Dataset, volume: Volume) -> Iterator[Fault]:
     """Yield the contours of a structure set that leave the volume, or the plane of the image that they name."""
     slices = {(frame.sop_instance_uid, frame.frame_number): index for index, frame in enumerate(volume.frames)}
@@ -72,8 +90,8 @@ def misplaced_contours(structures: Dataset, volume: Volume) -> Iterator[Fault]:
                 yield Fault(f"{path}/ContourData", "leaves the plane of its image")
 
 
-def _first_image(contour: Dataset) -> tuple[str, int | None]:
-    for image in contour.get("ContourImageSequence") or ():
+def _first_image(dataset: Dataset, keyword: str = "ContourImageSequence") -> tuple[str, int | None]:
+    for image in dataset.get(keyword) or ():
         number = image.get("ReferencedFrameNumber")
         return str(image.get("ReferencedSOPInstanceUID")), None if number is None else int(number)
     return "", None
