@@ -10,7 +10,9 @@ from fewshot_node.records import TaskKind
 from fewshot_node.tasks.augment import AugmentSettings
 from fewshot_node.tasks.codes import parse_label
 from fewshot_node.tasks.fit import build_support, fit_key, fit_task
+from fewshot_node.tasks.registry import Registry
 from fewshot_node.tasks.selection import TemplateSelection
+from fewshot_node.tasks.storage import folder_digests
 from fewshot_node.tasks.task import TaskDefinition
 from fewshot_node.tasks.templates import Template, read_template
 from fewshot_node.vision.adapters import AdapterSettings, adapter_digest
@@ -177,3 +179,22 @@ def test_fit_key_follows_what_is_learnt_and_nothing_else(template: Template, def
     assert fit_key(replace(definition, settings=seeded), [template], "e") != key
     assert fit_key(definition, [template], "f") != key
     assert fit_key(definition, [replace(template, modality="MR")], "e") != key
+
+
+def test_an_interrupted_fit_leaves_the_draft_as_it_was(
+    tmp_path: Path, template: Template, definition: TaskDefinition, encoder: DenseEncoder
+) -> None:
+    registry = Registry(tmp_path / "tasks")
+    registry.add(definition)
+    registry.add_template(definition.name, template)
+    registry.fit(definition.name, encoder)
+    draft = registry.draft_folder(definition.name)
+    before = folder_digests(draft)
+
+    def interrupt(stage: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        registry.fit(definition.name, encoder, watch=interrupt)
+    assert folder_digests(draft) == before
+    assert registry.is_fitted(definition.name)

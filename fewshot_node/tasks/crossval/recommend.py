@@ -76,7 +76,9 @@ def recommend(results: Sequence[CandidateResult], metric: str, current: Candidat
 
 
 def _mean(result: CandidateResult, metric: str) -> float:
-    return float(np.mean(list(unit_means(result.scores, metric).values())))
+    """Return what tables show: the mean over labels."""
+    found = result.estimate(metric)
+    return found.mean if found else 0.0
 
 
 def _why_best(
