@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from fewshot_node.cli.folder import series_from_folder
 from fewshot_node.config import NodeSettings, StowDestination
 from fewshot_node.dicom.objects.headers import holds_images
-from fewshot_node.errors import ConfigurationError, SeriesError
+from fewshot_node.errors import ConfigurationError, RefusedError, SeriesError
 
 if TYPE_CHECKING:
     from fewshot_node.dicom.query import RemoteSeries
@@ -116,7 +116,10 @@ def _moved(wanted: WantedImages, settings: NodeSettings) -> tuple[Path, ...]:
     from fewshot_node.node import open_node
 
     moving = settings.model_copy(update={"pull": settings.pull.model_copy(update={"by": "move"})})
-    require_receiver(moving)
+    try:
+        require_receiver(moving)
+    except RefusedError as error:
+        raise RefusedError(f"{error}; or fetch the series with --via get") from error
     uid = _only_series(wanted, settings)
     plan = plan_pull(Wanted((wanted.study_instance_uid,), (uid,)), settings.pacs)
     node, view = open_node(moving), pull_view()

@@ -1,11 +1,14 @@
 """A newcomer's walk: from an annotated series to a live task and its results, by command line alone."""
 
 import re
+import shlex
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import highdicom
+import nibabel
 import pydicom
 import pytest
 
@@ -20,54 +23,102 @@ from fewshot_node.dicom.ledger import (
     TaskOutcome,
     TryEnd,
 )
+from fewshot_node.dicom.objects.seg_reading import read_segmentation
+from fewshot_node.dicom.objects.volume import read_volume
 from fewshot_node.evaluation.phantom_series import write_labels_nifti, write_series
 from fewshot_node.evaluation.phantoms import PhantomSettings, torso_ct
 from tests.cli.conftest import Printed
 
+README = Path(__file__).parents[2] / "README.md"
 Run = Callable[..., Printed]
 SMALL = PhantomSettings(slices=14, rows=96, columns=96, slice_mm=14.0, pixel_mm=4.0)
 
 
-def test_five_commands_to_a_live_task_and_one_to_use_it(run: Run, tmp_path: Path) -> None:
+def commands_of_the_readme() -> list[list[str]]:
+    """What README's section "Teach a task" tells a newcomer to type, word by word."""
+    section = README.read_text(encoding="utf-8").split("## Teach a task")[1]
+    script = section.split("```sh\n")[1].split("```")[0].replace("\\\n", " ")
+    return [shlex.split(line, comments=True) for line in script.splitlines() if line.strip()]
+
+
+def type_in(run: Run, names: dict[str, Path], *more: str) -> list[Printed]:
+    """Type the README's commands, with one's own files for those that it names, and `more` behind the first."""
+    printed = []
+    for command in commands_of_the_readme():
+        assert command[:3] == ["fewshot-node", "--config", "node.toml"]
+        words = [names.get(word, word) for word in command[3:]]
+        printed.append(run(*words, *(() if printed else more)))
+        assert printed[-1].status == 0, printed[-1].error
+    assert len(printed) == 5
+    return printed
+
+
+def results_in(printed: Printed) -> list[pydicom.Dataset]:
+    return [pydicom.dcmread(line) for line in printed.out.splitlines() if line.endswith(".dcm")]
+
+
+def test_five_commands_of_the_readme_to_a_live_task(run: Run, tmp_path: Path) -> None:
     taught, new = torso_ct(5, SMALL), torso_ct(6, SMALL)
     series = write_series(taught, tmp_path / "taught", patient_index=5)
     write_labels_nifti(taught, tmp_path / "labels.nii.gz")
     pushed = write_series(new, tmp_path / "new", patient_index=6)
+    names = {
+        "ANNOTATED_SERIES_DIR": series.folder,
+        "labels.nii.gz": tmp_path / "labels.nii.gz",
+        "NEW_SERIES_DIR": pushed.folder,
+        "results": tmp_path / "out",
+    }
+    added, template, fitted, published, done = type_in(run, names)
+    assert "template add liver" in added.out
+    assert "slices by feature diversity" in template.out
+    assert "task fit liver" in template.out
+    assert "task publish liver" in fitted.out
+    assert "liver revision 1 is live" in published.out
+    assert "encode" in done.out
 
-    labels = ["--label", "1=Liver", "--label", "2=Spleen", "--label", "3=Left kidney", "--label", "4=Right kidney"]
-    rules = ["--rule", "Modality=CT", "--rule", "number_of_slices>=10", "--rule", "BodyPartExamined=KNEE"]
-    added = run("task", "add", "organs", *labels, *rules)
-    assert "template add organs" in added.out
-    template = run("template", "add", "organs", "--series", series.folder, "--labels", tmp_path / "labels.nii.gz")
-    assert "task fit organs" in template.out
-    assert "task publish organs" in run("task", "fit", "organs").out
-    assert "organs revision 1 is live" in run("task", "publish", "organs").out
+    segmentation, report = results_in(done)
+    assert [segmentation.Modality, report.Modality] == ["SEG", "SR"]
+    found = read_segmentation(segmentation, read_volume(pushed.files))
+    assert [(label.name, label.type.value) for label in found.labels] == [("Liver", "10200004")]
+    truth = new.label_map == 1
+    overlap = 2 * (found.label_map.astype(bool) & truth).sum() / (found.label_map.astype(bool).sum() + truth.sum())
+    assert overlap > 0.5
 
-    listed = run("task", "list").out
-    assert "organs" in listed
-    assert "revision 1" in listed
-    shown = run("task", "show", "organs").out
-    assert "10200004" in shown  # Liver in SNOMED CT
-    assert "BodyPartExamined=KNEE" in shown
-    assert "refine   walker" in shown
-
+    assert "takes it" in run("route", "explain", pushed.folder).out
+    run("task", "change", "liver", "--rule", "Modality=CT", "--rule", "BodyPartExamined=KNEE")
+    assert "revision 2 is live" in run("task", "publish", "liver").out
     explained = run("route", "explain", pushed.folder).out
     assert "does not take it" in explained
     assert "yes  Modality=CT" in explained
     assert "no   BodyPartExamined=KNEE   seen: ABDOMEN" in explained
+    listed = run("task", "list").out
+    assert "revision 2" in listed
+    shown = run("task", "show", "liver").out
+    assert "10200004" in shown  # Liver in SNOMED CT
+    assert "refine   walker" in shown
 
-    done = run("run", pushed.folder, "--task", "organs", "--out", tmp_path / "out")
-    assert done.status == 0, done.error
-    paths = [Path(line) for line in done.out.splitlines() if line.endswith(".dcm")]
-    assert [pydicom.dcmread(path).Modality for path in paths] == ["SEG", "SR"]
-    found = highdicom.seg.segread(paths[0])
-    assert [segment.SegmentLabel for segment in found.SegmentSequence] == [
-        "Liver",
-        "Spleen",
-        "Left kidney",
-        "Right kidney",
-    ]
-    assert "encode" in done.out
+
+@pytest.mark.shared_data
+def test_the_readme_on_a_real_series(run: Run, shared_data: Path, tmp_path: Path) -> None:
+    """Every fifth slice of the middle of a CT teaches, slices between them are asked about; a quick adapter."""
+    headers = {path: pydicom.dcmread(path) for path in (shared_data / "series" / "ct-liver-3d").iterdir()}
+    order = sorted(headers, key=lambda path: float(headers[path].ImagePositionPatient[2]))
+    truth = nibabel.load(shared_data / "series" / "ct-liver-3d.labels.nii.gz")
+    rising = truth.affine[2, 2] > 0
+    for name, start in (("taught", 40), ("new", 42)):
+        (tmp_path / name).mkdir()
+        for path in order[start:100:5]:
+            shutil.copy(path, tmp_path / name)
+    kept = slice(40, 100, 5) if rising else slice(len(order) - 1 - 40, len(order) - 1 - 100, -5)
+    nibabel.save(truth.slicer[:, :, kept], tmp_path / "labels.nii.gz")
+    names = {
+        "ANNOTATED_SERIES_DIR": tmp_path / "taught",
+        "labels.nii.gz": tmp_path / "labels.nii.gz",
+        "NEW_SERIES_DIR": tmp_path / "new",
+        "results": tmp_path / "out",
+    }
+    segmentation = results_in(type_in(run, names, "--adapter", "lda", "--refine", "none")[-1])[0]
+    assert highdicom.seg.Segmentation.from_dataset(segmentation).get_volume().array.any()
 
 
 def test_an_unpublished_task_cannot_be_run(run: Run, tmp_path: Path) -> None:
