@@ -65,7 +65,8 @@ def produce(
     result = analyse(volume, task, models, outbox, step)
     uids = result_uids(volume, task, models)
     folder = result_folder(outbox, received.key, task.definition.name)
-    return step("write", partial(write_result_files, result, volume, received.files, uids, folder))
+    write = partial(write_result_files, result, volume, received.files, uids, folder, received.reports)
+    return step("write", write)
 
 
 def process_task(
@@ -96,6 +97,7 @@ def process_task(
         segmentation_instance_uid=files.segmentation_instance_uid,
         report_instance_uid=files.report_instance_uid,
         tracked=files.tracked,
+        report=files.made,
     )
 
 

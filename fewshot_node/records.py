@@ -97,13 +97,45 @@ class SeriesKey:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportReference:
+    """Where a report is: its study, series and SOP Instance UID."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class MadeReport:
+    """A report of one task on a series, as the node keeps it in mind.
+
+    Attributes
+    ----------
+    content_uid
+        The SOP Instance UID that it would have if it referred to no predecessor: the same for everything
+        that is made anew from the same input.
+    predecessor
+        The report that it replaces.
+    delivered
+        Whether a destination has confirmed it.
+    """
+
+    task_name: str
+    reference: ReportReference
+    content_uid: str
+    predecessor: ReportReference | None = None
+    delivered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ReceivedSeries:
-    """A complete series as it lies in the spool."""
+    """A complete series as it lies in the spool; `reports` were made of it before, the newest first."""
 
     key: SeriesKey
     study_instance_uid: str
     calling_ae_title: str
     files: tuple[Path, ...]
+    reports: tuple[MadeReport, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

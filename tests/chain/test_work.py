@@ -1,5 +1,6 @@
 """Claimed work without Prefect: how a series ends, whatever goes wrong."""
 
+import shutil
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -107,6 +108,62 @@ def test_the_same_series_makes_the_same_bytes(
         node.ledger.retry(case.series_instance_uid)
     assert written[0] == written[1]
     assert set(written[0]) == {"segmentation.dcm", "report.dcm"}
+
+
+def test_a_later_report_names_the_one_that_it_replaces(
+    node: Node, lessons: tuple[Lesson, Lesson], models: Models, taught: Path, tmp_path: Path
+) -> None:
+    """First run, the same again, a late slice, the next task revision, then all of it with a lost ledger."""
+    case = lessons[1].pushed[1]
+    (tmp_path / "tasks").unlink()
+    shutil.copytree(taught, tmp_path / "tasks")
+    delivery = DeliverySettings(
+        to=("share",), destinations={"share": FolderDestination(kind="folder", path=tmp_path / "share")}
+    )
+    (tmp_path / "share").mkdir()
+    node = replace(node, settings=node.settings.model_copy(update={"delivery": delivery}))
+    *early, late = sorted(case.files, key=lambda path: float(pydicom.dcmread(path).ImagePositionPatient[0]))
+
+    def report(key: SeriesKey) -> tuple[pydicom.Dataset, list[str]]:
+        entry = node.ledger.entry(key)
+        assert entry is not None
+        assert work_on(node, models, key, entry.attempt, "worker") is SeriesState.DELIVERED
+        made = pydicom.dcmread(node.settings.outbox / str(key) / "knee-landmarks" / "report.dcm")
+        assert (tmp_path / "share" / f"{made.SOPInstanceUID}.dcm").exists()
+        named = [
+            str(item.ReferencedSOPInstanceUID)
+            for study in made.get("PredecessorDocumentsSequence", ())
+            for series in study.ReferencedSeriesSequence
+            for item in series.ReferencedSOPSequence
+        ]
+        return made, named
+
+    def again() -> SeriesKey:
+        key = node.ledger.retry(case.series_instance_uid)
+        assert key is not None
+        return key
+
+    first, named = report(receive(node, tuple(early), case.series_instance_uid))
+    assert named == []
+    assert report(again()) == (first, [])
+    second, named = report(receive(node, (late,), case.series_instance_uid))
+    assert named == [first.SOPInstanceUID]
+    assert report(again()) == (second, [first.SOPInstanceUID])
+    Registry(node.settings.tasks).publish("knee-landmarks")
+    third, named = report(again())
+    assert named == [second.SOPInstanceUID]
+    assert report(again()) == (third, [second.SOPInstanceUID])
+
+    node.ledger.dispose()
+    for path in tmp_path.glob("ledger*"):
+        path.unlink()
+    node = replace(node, ledger=open_node(node.settings).ledger)
+    assert node.ledger.rebuild(node.spool) == 1
+    key = node.ledger.close(case.series_instance_uid)
+    assert key is not None
+    lost, named = report(key)
+    assert named == []
+    assert lost.SeriesInstanceUID == third.SeriesInstanceUID
 
 
 def test_a_series_that_is_no_volume_fails_with_its_reason(

@@ -17,6 +17,7 @@ from fewshot_node.dicom.ledger.records import (
     SeriesState,
     TryEnd,
 )
+from fewshot_node.dicom.ledger.report_rows import mark_delivered
 from fewshot_node.dicom.ledger.schema import DELIVERIES, OUTCOMES, SERIES
 from fewshot_node.records import SeriesKey
 
@@ -78,6 +79,8 @@ def end_try(
     }
     if connection.execute(update(DELIVERIES).where(condition).values(**values)).rowcount != 1:
         return False
+    if end.state == DeliveryState.CONFIRMED:
+        mark_delivered(connection, delivery.key.series_instance_uid, delivery.task_name, delivery.instances)
     _settle_outcome(connection, delivery, end.seconds)
     settle_series(connection, delivery.key, now)
     return True

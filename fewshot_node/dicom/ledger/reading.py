@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, and_, exc, func, select
 
 from fewshot_node.dicom.ledger.queries import is_newest, of_key, to_entry
 from fewshot_node.dicom.ledger.records import FINAL_STATES, SeriesEntry, SeriesState
+from fewshot_node.dicom.ledger.report_rows import made_reports
 from fewshot_node.dicom.ledger.schema import SERIES, WRITE, open_engine, unusable
 from fewshot_node.dicom.spool import Spool
 from fewshot_node.errors import ConfigurationError, RetryableError, SeriesError
@@ -62,7 +63,7 @@ class LedgerReading:
             return connection.execute(select(func.min(SERIES.c.first_received)).where(is_newest(), is_open)).scalar()
 
     def received(self, key: SeriesKey, spool: Spool) -> ReceivedSeries:
-        """Return a revision with all files that the spool now holds of its series.
+        """Return a revision with all files that the spool now holds of its series, and its earlier reports.
 
         Raises
         ------
@@ -74,7 +75,9 @@ class LedgerReading:
         if entry is None or not files:
             missing = "ledger" if entry is None else f"spool {spool.root}"
             raise SeriesError(f"series {key} is not in the {missing}: send it again")
-        return ReceivedSeries(key, entry.study_instance_uid, entry.calling_ae_title, files)
+        with self._read() as connection:
+            reports = made_reports(connection, key)
+        return ReceivedSeries(key, entry.study_instance_uid, entry.calling_ae_title, files, reports)
 
     def _select(
         self, condition: ColumnElement[bool], limit: int | None, newest_first: bool = False

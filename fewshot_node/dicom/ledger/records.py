@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from fewshot_node.records import SeriesKey, TrackedLabel
+from fewshot_node.records import MadeReport, SeriesKey, TrackedLabel
 
 
 class SeriesState(StrEnum):
@@ -34,7 +34,7 @@ class TaskOutcome:
     """What one task came to for one revision of a series; `state` is delivering, delivered or failed.
 
     `seconds` are the wall-clock seconds of each stage; `tracked` is what its objects say, by tracking UID, and
-    is not read back with the series.
+    `report` its report: these two are not read back with the series.
     """
 
     task_name: str
@@ -45,6 +45,7 @@ class TaskOutcome:
     report_instance_uid: str | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     tracked: tuple[TrackedLabel, ...] = ()
+    report: MadeReport | None = None
 
 
 class ShadowState(StrEnum):

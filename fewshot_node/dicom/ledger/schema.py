@@ -33,7 +33,7 @@ from sqlalchemy.types import TypeDecorator
 
 from fewshot_node.errors import ConfigurationError
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 BUSY_TIMEOUT_S = 30.0
 WRITE = "ledger_write"
 """Execution option of connections that are going to write."""
@@ -179,11 +179,31 @@ CORRECTIONS = Table(
     Column("noted", UtcDateTime, nullable=False),
 )
 
+REPORTS = Table(
+    "reports",
+    METADATA,
+    Column("series_instance_uid", String(64), primary_key=True),
+    Column("task_name", String(255), primary_key=True),
+    Column("content_uid", String(64), primary_key=True),
+    Column("revision", Integer, nullable=False),
+    Column("study_instance_uid", String(64), nullable=False),
+    Column("report_series_uid", String(64), nullable=False),
+    Column("report_instance_uid", String(64), nullable=False),
+    Column("predecessor_uid", String(64)),
+    Column("made", UtcDateTime, nullable=False),
+    Column("delivered", Boolean, nullable=False),
+)
+"""Reports that were made of a series, kept when it is computed again: the next one refers to the last of them.
+
+`revision` is that of the series at first, `made` when it was made last.
+"""
+
 _MIGRATIONS: dict[int, tuple[Column[Any] | Table, ...]] = {
     1: (SERIES.c.expected, SERIES.c.removed_at),
     2: (DELIVERIES,),
     3: (SHADOWS,),
     4: (TRACKED, CORRECTIONS),
+    5: (REPORTS,),
 }
 """Columns of `series`, and tables, that the version after the named one has added."""
 

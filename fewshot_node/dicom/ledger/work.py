@@ -27,6 +27,7 @@ from fewshot_node.dicom.ledger.records import (
     ShadowOutcome,
     TaskOutcome,
 )
+from fewshot_node.dicom.ledger.report_rows import keep_reports
 from fewshot_node.dicom.ledger.schema import OUTCOMES, SERIES, SHADOWS
 from fewshot_node.records import SeriesKey
 
@@ -168,6 +169,7 @@ class Ledger(LedgerCorrections):
             if outcomes:
                 connection.execute(insert(OUTCOMES), [outcome_values(key, outcome) for outcome in outcomes])
             keep_tracked(connection, key, outcomes)
+            keep_reports(connection, key, outcomes, now)
             replace_parcels(connection, key, parcels, now)
         return True
 

@@ -13,6 +13,7 @@ from pydicom import Dataset, dcmwrite
 
 from fewshot_node.dicom.objects.captures import write_captures
 from fewshot_node.dicom.objects.conformance import Origin, check_file, check_object
+from fewshot_node.dicom.objects.predecessor import continue_history
 from fewshot_node.dicom.objects.rejected import rejected_folder
 from fewshot_node.dicom.objects.seg import write_segmentation
 from fewshot_node.dicom.objects.sr import write_report
@@ -21,7 +22,7 @@ from fewshot_node.dicom.objects.tracking import track_result
 from fewshot_node.dicom.objects.volume import read_sources
 from fewshot_node.disk import is_full, whole_folder
 from fewshot_node.errors import ConformanceError, DiskFullError, PermanentError
-from fewshot_node.records import Result, TrackedLabel, Volume
+from fewshot_node.records import MadeReport, Result, TrackedLabel, Volume
 from fewshot_node.uids import ResultUids
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class ResultFiles:
     segmentation_instance_uid: str | None = None
     others: tuple[Path, ...] = ()
     tracked: tuple[TrackedLabel, ...] = ()
+    made: MadeReport | None = None
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -50,9 +52,19 @@ class ResultFiles:
 
 
 def write_result_files(
-    result: Result, volume: Volume, source_files: Sequence[Path], uids: ResultUids, folder: Path
+    result: Result,
+    volume: Volume,
+    source_files: Sequence[Path],
+    uids: ResultUids,
+    folder: Path,
+    earlier: Sequence[MadeReport] = (),
 ) -> ResultFiles:
     """Write, check and sync the objects of one result into `folder`.
+
+    Parameters
+    ----------
+    earlier
+        Reports that were made of the series before, the newest first: the new one refers to the one it replaces.
 
     Raises
     ------
@@ -65,6 +77,7 @@ def write_result_files(
     """
     sources = read_sources(source_files, volume)
     objects = _objects(result, volume, sources, uids)
+    made = continue_history(objects[_REPORT], result, uids, earlier)
     origin = Origin(volume, sources, result, tuple(objects.values()))
     try:
         for dataset in objects.values():
@@ -80,6 +93,7 @@ def write_result_files(
         segmentation=None if segmentation is None else folder / _SEGMENTATION,
         segmentation_instance_uid=None if segmentation is None else segmentation.SOPInstanceUID,
         others=tuple(folder / name for name in objects if name not in {_SEGMENTATION, _REPORT}),
+        made=made,
         tracked=track_result(result, uids, str((report if segmentation is None else segmentation).SOPInstanceUID)),
     )
 

@@ -277,7 +277,7 @@ def complete(dataset: hd.SOPClass, sources: Sequence[Dataset], result: Result) -
     dataset.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
 
 
-def name_by_content(dataset: hd.SOPClass, result: Result, derive: Callable[[str], str]) -> None:
+def name_by_content(dataset: Dataset, result: Result, derive: Callable[[str], str]) -> None:
     """Give a finished object the SOP Instance UID that belongs to everything it says.
 
     Patient, study, dates and references come from the sources' headers, which a site may correct while

@@ -6,7 +6,7 @@ from pydicom.datadict import dictionary_description, tag_for_keyword
 from pydicom.sr.coding import Code
 from pydicom.tag import Tag
 
-from fewshot_node.dicom.objects import provenance, seg, sr, sr_codes
+from fewshot_node.dicom.objects import predecessor, provenance, seg, sr, sr_codes
 from fewshot_node.dicom.objects.conformance import (
     ALWAYS_REQUIRED,
     COMPREHENSIVE_3D_SR,
@@ -144,6 +144,13 @@ def _report() -> tuple[str, ...]:
                     f"a reference to each other object of the same result, its purpose as concept name: {_purposes()}",
                 ),
                 ("Current Requested Procedure Evidence", "the source images, and the other objects of the same result"),
+                (
+                    "Predecessor Documents",
+                    f"with the purpose {_code(predecessor.PURPOSE)}, the last report of the same task on the same "
+                    "series that a destination has confirmed, when the series is processed again with other instances, "
+                    "another task revision or other weights; what is made again from the same input is the same again. "
+                    "Segmentations have no such reference: their IOD has none that says so",
+                ),
             ],
         ),
         "The report is the root of its result as IHE RAD AI Results (AIR) has it: it leads to every object of the "

@@ -240,7 +240,7 @@ def test_a_ledger_of_version_2_gets_the_table_of_deliveries(tmp_path: Path) -> N
     path = tmp_path / "old.sqlite"
     Ledger(f"sqlite:///{path}").dispose()
     connection = sqlite3.connect(path)
-    later = "DROP TABLE shadows; DROP TABLE tracked; DROP TABLE corrections;"
+    later = "DROP TABLE shadows; DROP TABLE tracked; DROP TABLE corrections; DROP TABLE reports;"
     connection.executescript(f"DROP TABLE deliveries; {later} UPDATE ledger_version SET version = 2;")
     connection.close()
     for _ in range(2):
