@@ -161,7 +161,7 @@ def find_faults(dataset: Dataset, origin: Origin) -> Iterator[Fault]:
     """Yield every rule that an object breaks, the most basic ones first."""
     source = origin.sources[0]
     promised = (*ALWAYS_REQUIRED, *REQUIRED.get(str(dataset.SOPClassUID), ()))
-    yield from missing_attributes(dataset, promised)
+    yield from missing_attributes(dataset, source, promised)
     yield from foreign_identity(dataset, source)
     yield from leaked_identifiers(dataset, source, origin.result)
     yield from invalid_values(dataset, source)

@@ -25,6 +25,9 @@ _RULE = re.compile(r"[A-Za-z0-9 ,()-]+")
 _MODULE = re.compile(r"[^<]* - Module=<(\w+)>$")
 _VALUE = re.compile(r"<([^>]*)>")
 _UNKNOWN_CLASS = "Error - Information Object Not found"
+_SEGMENT = "ReferencedSegmentNumber"
+_LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
+"""Label Map Segmentation Storage, of 2024: in older tables no segmentation, so that its segments have no number."""
 _UNREADABLE = re.compile(r"Error - .*(read failed|out of order|is illegal)")
 
 
@@ -58,7 +61,19 @@ def reported_errors(path: Path, dataset: Dataset, source: Dataset, tool: str, li
     if _UNKNOWN_CLASS in lines:
         logger.info("%s does not know SOP class %s", TOOL, dataset.SOPClassUID)
         return []
-    return list(dict.fromkeys(_faults(lines, inherited(dataset, source), own_uids(source))))
+    faults = _faults(lines, inherited(dataset, source), own_uids(source))
+    return [fault for fault in dict.fromkeys(faults) if not _is_of_a_label_map(dataset, fault.path)]
+
+
+def _is_of_a_label_map(dataset: Dataset, path: str) -> bool:
+    """Tell whether a path leads to the number of a segment of a label map."""
+    *inner, keyword = path.split("/")
+    if keyword != _SEGMENT:
+        return False
+    for step in inner:
+        name, _, number = step.rstrip("]").partition("[")
+        dataset = dataset[name].value[int(number) - 1]
+    return str(dataset.get("ReferencedSOPClassUID")) == _LABEL_MAP
 
 
 def _faults(lines: list[str], skipped: frozenset[str], repeated: frozenset[str]) -> Iterator[Fault]:

@@ -47,13 +47,12 @@ def patient_and_study_keywords() -> frozenset[str]:
 
 
 def inherited(dataset: Dataset, source: Dataset) -> frozenset[str]:
-    """Return the keywords of an object's own level that say what its source says: faults there are the source's."""
+    """Return the keywords at an object's own level that say what its source says, or lack what it lacks.
+
+    Faults there are the source's: an object takes patient and study over as they are.
+    """
     candidates = (*patient_and_study_keywords(), *_COPIED_BESIDES)
-    return frozenset(
-        keyword
-        for keyword in candidates
-        if keyword in dataset and keyword in source and dataset[keyword].value == source[keyword].value
-    )
+    return frozenset(keyword for keyword in candidates if dataset.get(keyword) == source.get(keyword))
 
 
 def own_uids(source: Dataset) -> frozenset[str]:

@@ -11,7 +11,7 @@ from typing import Any
 from highdicom._standard_utils import construct_module_tree, get_iod_module_map, get_sop_class_iod_map
 from pydicom.dataset import Dataset
 
-from fewshot_node.dicom.objects.checks.faults import Fault
+from fewshot_node.dicom.objects.checks.faults import Fault, inherited, is_below
 
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _CONTENT_MODULE = "sr-document-content"
@@ -45,19 +45,23 @@ def is_filled(dataset: Dataset, keyword: str) -> bool:
     return len(element.value) > 0 if element.VR == "SQ" else not element.is_empty
 
 
-def missing_attributes(dataset: Dataset, promised: Iterable[str]) -> Iterator[Fault]:
+def missing_attributes(dataset: Dataset, source: Dataset, promised: Iterable[str]) -> Iterator[Fault]:
     """Yield the attributes of type 1 that are absent or empty, and those of type 2 that are absent.
+
+    What items of patient and study lack in the source as well is passed over.
 
     Parameters
     ----------
     promised
         Keywords that the node's objects always fill, whatever their type.
     """
+    skipped = inherited(dataset, source)
     for keyword in promised:
         if not is_filled(dataset, keyword):
             yield Fault(keyword, "is absent or empty, and always promised")
     for module in _mandatory_modules(str(dataset.SOPClassUID)):
-        yield from _lacking(dataset, construct_tree(module), "", module)
+        faults = _lacking(dataset, construct_tree(module), "", module)
+        yield from (fault for fault in faults if "/" not in fault.path or not is_below(fault.path, skipped))
     if "SharedFunctionalGroupsSequence" in dataset:
         yield from _unplaced_frames(dataset)
     if "ContentSequence" in dataset:

@@ -1,0 +1,173 @@
+"""Every kind of source times every kind of object: whole studies under dicom3tools, dcmtk, highdicom and dcmqi."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import highdicom as hd
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import EnhancedCTImageStorage, JPEG2000Lossless
+
+from fewshot_node.dicom.objects.outbox import ResultFiles, write_result_files
+from fewshot_node.dicom.objects.sr import read_report
+from fewshot_node.records import TaskKind, Volume
+from tests.dicom.objects.conftest import OBLIQUE, Case, SeriesSpec, case_of, write_files
+from tests.dicom.objects.test_seg_kinds import expected_mm, of_kind, placed_by, placed_mm, read_nrrd
+
+MULTI: dict[str, Any] = {"multi_frame": True, "modality": "MR"}
+SOURCES: dict[str, dict[str, Any]] = {
+    "CT": {},
+    "MR": {"modality": "MR"},
+    "enhanced CT": {"multi_frame": True, "changes": {"SOPClassUID": EnhancedCTImageStorage}},
+    "enhanced MR": MULTI,
+    "oblique": {"cosines": OBLIQUE},
+    "reversed": {"reverse": True},
+    "no frame of reference": {"frame_of_reference": False},
+    "one slice": {"slices": 1},
+    "compressed": {"rows": 64, "columns": 64},
+    "enhanced, oblique and reversed": {**MULTI, "cosines": OBLIQUE, "reverse": True},
+}
+SEGMENTATIONS = ("binary", "fractional", "labelmap")
+TASKS = (*SEGMENTATIONS, "landmarks")
+
+
+@dataclass(frozen=True)
+class Study:
+    """One source and what each of four tasks made of it."""
+
+    case: Case
+    results: dict[str, ResultFiles]
+
+    @property
+    def files(self) -> list[Path]:
+        return [*self.case.files, *(path for result in self.results.values() for path in result.paths)]
+
+
+@pytest.fixture(scope="module", params=SOURCES)
+def study(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Written through the gate: what it lets out is then held against what it does not know."""
+    folder = tmp_path_factory.mktemp("study")
+    files = write_files(SeriesSpec(**SOURCES[request.param]), folder / "source")
+    if request.param == "compressed":
+        for path in files:
+            dataset = pydicom.dcmread(path)
+            dataset.compress(JPEG2000Lossless, generate_instance_uid=False)
+            dataset.save_as(path)
+    results = {}
+    for task in TASKS:
+        made = case_of(files, TaskKind.LANDMARKS) if task == "landmarks" else of_kind(case_of(files), task)
+        uids, result = replace(made.uids, task_name=task), replace(made.result, task_name=task)
+        results[task] = write_result_files(result, made.volume, files, uids, folder / task)
+    return Study(case_of(files), results)
+
+
+def objects(study: Study, kind: str) -> Path:
+    if kind in SEGMENTATIONS:
+        segmentation = study.results[kind].segmentation
+        assert segmentation is not None
+        return segmentation
+    return study.results[kind.partition(" ")[2]].report
+
+
+@pytest.mark.dicom3tools
+@pytest.mark.parametrize("kind", [*SEGMENTATIONS, "report binary", "report landmarks"])
+def test_dciodvfy_finds_no_error(study: Study, kind: str, dciodvfy_errors: Callable[[Path], list[str]]) -> None:
+    errors = dciodvfy_errors(objects(study, kind))
+    if kind == "labelmap" and "Error - Information Object Not found" in errors:
+        pytest.skip("this dciodvfy does not know Label Map Segmentation Storage; dcmqi and highdicom do, below")
+    assert errors == []
+
+
+@pytest.fixture
+def complaints(require_tool: Callable[[str], str]) -> Callable[[list[Path]], list[str]]:
+    """Give what dcentvfy says of files, but for what it says of its own tables, whatever the values.
+
+    It sorts the Accession Number otherwise for an SR than for an image, and does not know label maps.
+    """
+    tool, of_tables = (
+        require_tool("dcentvfy"),
+        ("Different information entities for attribute", "Unrecognized SOP Class"),
+    )
+
+    def ask(files: list[Path]) -> list[str]:
+        done = subprocess.run([tool, *files], check=False, capture_output=True, text=True, timeout=60)
+        lines = (done.stdout + done.stderr).splitlines()
+        return [line for line in lines if not any(words in line for words in of_tables)]
+
+    return ask
+
+
+@pytest.mark.dicom3tools
+def test_dcentvfy_has_no_complaint_over_the_whole_study(
+    study: Study, complaints: Callable[[list[Path]], list[str]], tmp_path: Path
+) -> None:
+    assert complaints(study.files) == []
+    report = study.results["binary"].report
+    foreign = pydicom.dcmread(report)
+    foreign.PatientName = "OTHER^PATIENT"
+    foreign.save_as(tmp_path / "foreign.dcm")
+    assert "PatientName" in str(
+        complaints([path for path in study.files if path != report] + [tmp_path / "foreign.dcm"])
+    ), "it can complain"
+
+
+@pytest.mark.dcmtk
+@pytest.mark.parametrize("task", ["binary", "landmarks"])
+def test_dsrdump_prints_the_report(study: Study, task: str, require_tool: Callable[[str], str]) -> None:
+    done = subprocess.run(
+        [require_tool("dsrdump"), study.results[task].report], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    for text in (f'="{task} liver"', f'="{task} spleen"', '"Present"', '"Absent"', "Comprehensive 3D SR"):
+        assert text in done.stdout
+    if task == "landmarks" and study.case.volume.frame_of_reference_stated:
+        (place,) = re.findall(r"SCOORD3D:\S* ?\S*=\(POINT,,([^)]+)\)", done.stdout)
+        assert np.allclose([float(value) for value in place.split("/")], expected_point(study.case.volume), atol=0.01)
+
+
+def expected_point(volume: Volume) -> np.ndarray:
+    return volume.to_mm(np.array([(len(volume.array) - 1) * 0.5, 4.25, 7.75]))
+
+
+@pytest.mark.parametrize("kind", SEGMENTATIONS)
+def test_highdicom_gives_the_masks_back_in_mm(study: Study, kind: str) -> None:
+    case = of_kind(study.case, kind)
+    segmentation = hd.seg.segread(objects(study, kind))
+    if len(case.volume.array) == 1:
+        assert placed_mm(segmentation) == expected_mm(case, kind)
+        return
+    grid = hd.VolumeGeometry(case.volume.affine, case.volume.array.shape, "PATIENT")
+    found = segmentation.get_volume(allow_missing_positions=True, rescale_fractional=False).match_geometry(grid)
+    assert placed_by(found) == expected_mm(case, "fractional" if kind == "fractional" else "binary")
+
+
+@pytest.mark.parametrize("kind", SEGMENTATIONS)
+def test_dcmqi_gives_the_masks_back_in_mm(study: Study, kind: str, tmp_path: Path) -> None:
+    tool = shutil.which("segimage2itkimage", path=str(Path(sys.executable).parent))
+    if tool is None:
+        pytest.skip("segimage2itkimage is not installed: pip install dcmqi")
+    command = [tool, "--inputDICOM", objects(study, kind), "--outputDirectory", tmp_path, "--outputType", "nrrd"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert read_nrrd(sorted(tmp_path.glob("*.nrrd")), kind) == expected_mm(of_kind(study.case, kind), kind)
+
+
+def test_highdicom_gives_the_point_back_in_mm(study: Study) -> None:
+    report = hd.sr.srread(study.results["landmarks"].report)
+    (group,) = report.content.get_planar_roi_measurement_groups()
+    volume, region = study.case.volume, group.roi
+    if isinstance(region, hd.sr.ImageRegion3D):
+        found = np.ravel(region.value)
+    else:  # on an image: its own plane places it
+        assert not volume.frame_of_reference_stated
+        (point,) = (one for one in read_report(study.results["landmarks"].report, volume) if one.found)
+        found = np.array(point.point_mm)
+    off_mm = np.abs(found - expected_point(volume)).max()
+    assert off_mm < (0.01 if volume.frame_of_reference_stated else volume.spacing_mm[0] / 2 + 0.01)
