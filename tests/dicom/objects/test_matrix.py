@@ -17,6 +17,7 @@ from pydicom.uid import EnhancedCTImageStorage, JPEG2000Lossless
 
 from fewshot_node.dicom.objects.outbox import ResultFiles, write_result_files
 from fewshot_node.dicom.objects.sr import read_report
+from fewshot_node.output import OutputSettings
 from fewshot_node.records import TaskKind, Volume
 from tests.dicom.objects.conftest import OBLIQUE, Case, SeriesSpec, case_of, write_files
 from tests.dicom.objects.test_seg_kinds import expected_mm, of_kind, placed_by, placed_mm, read_nrrd
@@ -64,20 +65,32 @@ def study(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     for task in TASKS:
         made = case_of(files, TaskKind.LANDMARKS) if task == "landmarks" else of_kind(case_of(files), task)
         uids, result = replace(made.uids, task_name=task), replace(made.result, task_name=task)
+        if task in {"binary", "landmarks"}:
+            result = replace(result, output=replace(result.output, rtstruct=True, overlay="secondary-capture"))
         results[task] = write_result_files(result, made.volume, files, uids, folder / task)
     return Study(case_of(files), results)
 
 
 def objects(study: Study, kind: str) -> Path:
+    """Give the file of one kind of object: a segmentation by its type, else ``KIND TASK``."""
     if kind in SEGMENTATIONS:
         segmentation = study.results[kind].segmentation
         assert segmentation is not None
         return segmentation
-    return study.results[kind.partition(" ")[2]].report
+    kind, _, task = kind.partition(" ")
+    if kind == "report":
+        return study.results[task].report
+    return next(path for path in study.results[task].others if path.name.startswith(kind))
 
 
 @pytest.mark.dicom3tools
-@pytest.mark.parametrize("kind", [*SEGMENTATIONS, "report binary", "report landmarks"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *SEGMENTATIONS,
+        *(f"{kind} {task}" for kind in ("report", "structure", "overlay") for task in ("binary", "landmarks")),
+    ],
+)
 def test_dciodvfy_finds_no_error(study: Study, kind: str, dciodvfy_errors: Callable[[Path], list[str]]) -> None:
     errors = dciodvfy_errors(objects(study, kind))
     if kind == "labelmap" and "Error - Information Object Not found" in errors:
@@ -171,3 +184,31 @@ def test_highdicom_gives_the_point_back_in_mm(study: Study) -> None:
         found = np.array(point.point_mm)
     off_mm = np.abs(found - expected_point(volume)).max()
     assert off_mm < (0.01 if volume.frame_of_reference_stated else volume.spacing_mm[0] / 2 + 0.01)
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("dcmqi-seg/01.dcm", "dcmqi-seg/02.dcm", "dcmqi-seg/03.dcm"),
+        ("fodicom/CT1_J2KI",),
+        ("fodicom/GH1261.dcm",),  # codes without a meaning in the study
+        ("fodicom/GH610.dcm",),
+        ("fodicom/mr_brucker.dcm",),  # an animal, without what is asked of animals
+        ("pydicom-data/bad_sequence.dcm",),  # de-identified, and does not say how
+        ("pydicom-data/eCT_Supplemental.dcm",),
+        ("highdicom/ct_image.dcm",),
+    ],
+    ids=lambda names: names[0],
+)
+def test_results_on_real_images_pass_the_gate(shared_data: Path, names: tuple[str, ...], tmp_path: Path) -> None:
+    """What senders get wrong about patient and study is theirs, and holds no result back."""
+    files = [shared_data / "dicom" / name for name in names]
+    case = case_of(files)
+    output = OutputSettings(rtstruct=True, overlay="secondary-capture")
+    written = write_result_files(replace(case.result, output=output), case.volume, files, case.uids, tmp_path / "task")
+    assert [pydicom.dcmread(path).Modality for path in written.paths if "overlay" not in path.name] == [
+        "SEG",
+        "RTSTRUCT",
+        "SR",
+    ]
