@@ -388,7 +388,7 @@ def test_a_long_task_name_keeps_the_revision(write_series: Write, spec: Any, mak
 
 def test_what_is_no_such_report_is_named(write_series: Write, spec: Any, make_case: Any, tmp_path: Path) -> None:
     case = make_case(write_series(spec))
-    with pytest.raises(TemplateError, match="no Comprehensive 3D SR"):
+    with pytest.raises(TemplateError, match="no Comprehensive 3D, Comprehensive or Enhanced SR"):
         read_report(write_segmentation(case.result, case.volume, case.sources, case.uids))
     other = _write(case)
     other.ContentTemplateSequence[0].TemplateIdentifier = "2000"
