@@ -13,6 +13,7 @@ from pydicom import Dataset, dcmwrite
 
 from fewshot_node.dicom.objects.captures import write_captures
 from fewshot_node.dicom.objects.conformance import Origin, check_file, check_object
+from fewshot_node.dicom.objects.encoding import write_object
 from fewshot_node.dicom.objects.predecessor import continue_history
 from fewshot_node.dicom.objects.rejected import rejected_folder
 from fewshot_node.dicom.objects.seg import write_segmentation
@@ -117,7 +118,7 @@ def _write_folder(objects: Mapping[str, Dataset], folder: Path, origin: Origin) 
     try:
         with whole_folder(folder, replace=True) as temporary:
             for name, dataset in objects.items():
-                dcmwrite(temporary / name, dataset, enforce_file_format=True)
+                write_object(temporary / name, dataset)
                 check_file(temporary / name, dataset, origin)
     except OSError as error:
         what = f"results cannot be written to {folder} ({error.strerror})"

@@ -158,8 +158,8 @@ def stand_ins(sources: Sequence[Dataset], volume: Volume) -> list[Dataset]:
     """
     if len(sources) == 1 and volume.frames[0].frame_number is not None:
         return [_multi_frame_stand_in(sources[0], volume)]
-    orientation = list(sources[0].ImageOrientationPatient)
-    return [_single_frame_stand_in(source, volume, orientation) for source in sources]
+    common = _common_stand_in(sources[0], volume)
+    return [_single_frame_stand_in(source, common) for source in sources]
 
 
 def _base_stand_in(source: Dataset, volume: Volume) -> Dataset:
@@ -178,13 +178,23 @@ def _base_stand_in(source: Dataset, volume: Volume) -> Dataset:
     return stand_in
 
 
-def _single_frame_stand_in(source: Dataset, volume: Volume, orientation: list[float]) -> Dataset:
-    stand_in = _base_stand_in(source, volume)
+def _common_stand_in(first: Dataset, volume: Volume) -> Dataset:
+    """Return what the stand-ins of all single-frame instances of a volume share: one set of elements for all."""
+    common = _base_stand_in(first, volume)
+    del common.SOPClassUID, common.SOPInstanceUID  # each has its own; setting a shared element would set it for all
+    common.ImageOrientationPatient = list(first.ImageOrientationPatient)
+    common.PixelSpacing = list(first.PixelSpacing)
+    common.SliceThickness = first.get("SliceThickness") or format_number_as_ds(volume.spacing_mm[0])
+    common.SpacingBetweenSlices = format_number_as_ds(volume.spacing_mm[0])
+    return common
+
+
+def _single_frame_stand_in(source: Dataset, common: Dataset) -> Dataset:
+    stand_in = Dataset()
+    stand_in.update(common)
+    stand_in.SOPClassUID = source.SOPClassUID
+    stand_in.SOPInstanceUID = source.SOPInstanceUID
     stand_in.ImagePositionPatient = list(source.ImagePositionPatient)
-    stand_in.ImageOrientationPatient = orientation
-    stand_in.PixelSpacing = list(source.PixelSpacing)
-    stand_in.SliceThickness = source.get("SliceThickness") or format_number_as_ds(volume.spacing_mm[0])
-    stand_in.SpacingBetweenSlices = format_number_as_ds(volume.spacing_mm[0])
     return stand_in
 
 

@@ -1,5 +1,6 @@
 """The pixels of a Segmentation: segment numbers on the sources' frames, and probabilities."""
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -68,16 +69,17 @@ def set_probabilities(segmentation: Dataset, result: Result, volume: Volume) -> 
         message = f"task {result.task_name} gave no probabilities: fit it again, or choose output segmentation=binary"
         raise ConformanceError(message)
     channels = [probabilities.label_values.index(finding.label.value) for finding in segments(result)]
-    pixels = np.frombuffer(bytearray(segmentation.PixelData), dtype=np.uint8)
-    frames = pixels[: segmentation.NumberOfFrames * segmentation.Rows * segmentation.Columns]
-    frames = frames.reshape(-1, segmentation.Rows, segmentation.Columns)
+    shape = (segmentation.NumberOfFrames, segmentation.Rows, segmentation.Columns)
+    pixels = bytearray(segmentation.PixelData)
+    segmentation.PixelData = b""  # let go: it may take a gigabyte
+    frames = np.frombuffer(pixels, dtype=np.uint8, count=math.prod(shape)).reshape(shape)
     for slice_index, places in _frames_by_slice(segmentation, volume).items():
         shown = [(frame, segment) for frame, segment in places if frames[frame].any()]
         if shown:
             shares = probabilities.on_slice(slice_index)
             for frame, segment in shown:
                 frames[frame] = np.rint(shares[channels[segment - 1]] * np.float32(_LARGEST_FRACTION))
-    segmentation.PixelData = pixels.tobytes()
+    segmentation.PixelData = bytes(pixels)
     segmentation.MaximumFractionalValue = _LARGEST_FRACTION
     if len(channels) > 1:  # parts of one voxel's belief: neither apart nor on top of each other
         segmentation.SegmentsOverlap = "UNDEFINED"
