@@ -36,7 +36,8 @@ _IDENTIFYING = (
 _PATIENT_GROUP = 0x0010
 _FREE_TEXT = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _SHORTEST = 4
-"""Letters of a value that is looked for inside other texts; shorter ones have to be the whole text."""
+"""Letters of a value that is looked for inside other texts; shorter ones have to be the whole text, as has a single
+word: a patient may be called Model or Volume."""
 
 
 def foreign_identity(dataset: Dataset, source: Dataset) -> Iterator[Fault]:
@@ -101,7 +102,7 @@ def _repeats(text: str, value: str, own: tuple[str, ...]) -> bool:
         return False
     for mine in own:
         text = text.replace(mine, " ")
-    if len(value) < _SHORTEST:
+    if len(value) < _SHORTEST or value.isalpha():
         return text.strip() == value
     return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text) is not None
 

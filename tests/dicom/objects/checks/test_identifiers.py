@@ -43,6 +43,13 @@ def test_a_short_identifier_has_to_be_the_whole_text(make: Callable[..., Any]) -
     assert made.faults(made.segmentation) == [f"ImageComments {RULE}"]
 
 
+def test_a_name_that_is_an_everyday_word_has_to_be_the_whole_text(make: Callable[..., Any]) -> None:
+    made = make(changes={"PatientName": "Model", "ReferringPhysicianName": "Segmentation"})
+    assert made.faults(made.segmentation) == [], "Model: ... describes the equipment"
+    made.segmentation.ImageComments = "Model"
+    assert made.faults(made.segmentation) == [f"ImageComments {RULE}"]
+
+
 def test_a_label_that_is_called_like_the_patient_is_the_tasks_word(make: Callable[..., Any]) -> None:
     made = make(changes={"PatientName": "Liver^Abdomen", "PatientID": "liver"})
     assert made.faults(made.segmentation) == []
