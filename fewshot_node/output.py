@@ -20,6 +20,7 @@ _ALLOWED: Mapping[str, tuple[str, ...]] = {
     "empty_frames": get_args(EmptyFrames),
     "overlay": get_args(Overlay),
     "rtstruct": tuple(_BOOLEANS),
+    "presentation_state": tuple(_BOOLEANS),
 }
 
 OUTPUT_CHOICES = "; ".join(f"{key}={'|'.join(values)}" for key, values in _ALLOWED.items())
@@ -43,6 +44,8 @@ class OutputSettings:
         segmentation.
     rtstruct
         Whether an RT Structure Set is written beside.
+    presentation_state
+        Whether the findings are written as graphics of presentation states beside, for viewers that draw those.
 
     Raises
     ------
@@ -54,6 +57,7 @@ class OutputSettings:
     empty_frames: EmptyFrames = "omit"
     overlay: Overlay = "none"
     rtstruct: bool = False
+    presentation_state: bool = False
 
     def __post_init__(self) -> None:
         for key, value in asdict(self).items():
@@ -79,7 +83,7 @@ def _parse(text: str) -> tuple[str, Any]:
     if not equals:
         raise TaskError(f"output {text!r} is not KEY=VALUE: give {OUTPUT_CHOICES}")
     _require_allowed(key, value)
-    return key, _BOOLEANS[value] if key == "rtstruct" else value
+    return key, _BOOLEANS[value] if _ALLOWED[key] == tuple(_BOOLEANS) else value
 
 
 def _require_allowed(key: str, value: str) -> None:

@@ -88,6 +88,14 @@ class ResultUids:
         """SOP Instance UID of one picture with this content, its header included."""
         return self._derive("overlay-instance", content_digest)
 
+    def presentation_series(self) -> str:
+        """Series Instance UID of the presentation states."""
+        return self._derive("presentation-series")
+
+    def presentation_instance(self, content_digest: str) -> str:
+        """SOP Instance UID of one presentation state with this content, its header included."""
+        return self._derive("presentation-instance", content_digest)
+
     def tracking(self, label_name: str) -> str:
         """Tracking UID (112040, DCM) shared by a structure's segment and its measurement group."""
         return self._derive("tracking", label_name)

@@ -5,7 +5,10 @@ from fewshot_node.output import OutputSettings
 
 
 def test_the_usual_output_is_one_binary_segmentation() -> None:
-    assert str(OutputSettings()) == "segmentation=binary empty_frames=omit overlay=none rtstruct=false"
+    assert (
+        str(OutputSettings())
+        == "segmentation=binary empty_frames=omit overlay=none rtstruct=false presentation_state=false"
+    )
 
 
 def test_what_is_changed_changes_alone() -> None:

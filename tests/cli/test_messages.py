@@ -370,7 +370,7 @@ def test_doctor_names_what_is_wrong_and_goes_on(run: Run, home: Path) -> None:
 def test_output_is_changed_by_key_and_shown(run: Run, organs: str) -> None:
     assert "output   segmentation=binary empty_frames=omit" in run("task", "show", organs).out
     assert run("task", "change", organs, "--output", "segmentation=fractional", "--output", "rtstruct=true").status == 0
-    assert "output   segmentation=fractional empty_frames=omit overlay=none rtstruct=true" in (
+    assert "output   segmentation=fractional empty_frames=omit overlay=none rtstruct=true presentation_state=false" in (
         run("task", "show", organs).out
     )
 

@@ -36,8 +36,8 @@ def write_captures(result: Result, volume: Volume, sources: Sequence[Dataset], u
     sources
         Headers of the volume's instances in slice order, from `read_sources`.
     """
-    writer = _CaptureWriter(result, volume, sources, uids, _window(volume, sources[0]))
-    return [writer.capture(index, number) for number, index in enumerate(_slices(result, volume), 1)]
+    writer = _CaptureWriter(result, volume, sources, uids, display_window(volume, sources[0]))
+    return [writer.capture(index, number) for number, index in enumerate(shown_slices(result, volume), 1)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,13 +80,15 @@ class _CaptureWriter:
         return draw(self.volume.array[index], self.window, list(_drawn(self.result, index, self.volume)), title)
 
 
-def _slices(result: Result, volume: Volume) -> list[int]:
+def shown_slices(result: Result, volume: Volume) -> list[int]:
+    """Return the slices that have a finding."""
     if result.label_map is not None:
         return [int(index) for index in np.flatnonzero(result.label_map.any(axis=(1, 2)))]
-    return sorted({_slice_of(finding, volume) for finding in result.findings if finding.index is not None})
+    return sorted({slice_of(finding, volume) for finding in result.findings if finding.index is not None})
 
 
-def _slice_of(finding: StructureFinding, volume: Volume) -> int:
+def slice_of(finding: StructureFinding, volume: Volume) -> int:
+    """Return the slice that is nearest to a landmark."""
     place = 0.0 if finding.index is None else finding.index[0]
     return int(np.clip(np.rint(place), 0, len(volume.array) - 1))
 
@@ -99,11 +101,11 @@ def _drawn(result: Result, index: int, volume: Volume) -> Iterator[Drawn]:
         if result.label_map is not None and finding.found:
             yield Drawn(finding.label.name, colour, result.label_map[index] == finding.label.value)
         elif finding.index is not None:
-            here = _slice_of(finding, volume) == index
+            here = slice_of(finding, volume) == index
             yield Drawn(finding.label.name, colour, point_rc=finding.index[1:] if here else None)
 
 
-def _window(volume: Volume, source: Dataset) -> tuple[float, float]:
+def display_window(volume: Volume, source: Dataset) -> tuple[float, float]:
     """Return the values to show as black and white: the source's first window, else by the volume's own range."""
     inverted = source.get("PhotometricInterpretation") == "MONOCHROME1"  # a window is for the values before that
     if not inverted and source.get("WindowCenter") not in (None, "") and "WindowWidth" in source:

@@ -28,6 +28,7 @@ LABEL_MAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.7"
 COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
 STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+PRESENTATION_STATE = "1.2.840.10008.5.1.4.1.1.11.1"
 
 _REMEDY = "a fault of this node; keep the series and report it"
 _SHOWN = 5
@@ -104,9 +105,19 @@ REQUIRED = {
         "Columns",
         "PixelData",
     ),
+    PRESENTATION_STATE: (
+        "ContentLabel",
+        "PresentationCreationDate",
+        "PresentationCreationTime",
+        "ReferencedSeriesSequence",
+        "DisplayedAreaSelectionSequence",
+        "GraphicAnnotationSequence",
+        "GraphicLayerSequence",
+        "PresentationLUTShape",
+    ),
 }
 """Attributes of type 1, or that this node promises, of each object's modules (PS3.3 A.51.3, A.90.3, A.35.13.3, A.19.3,
-A.8.1.3)."""
+A.8.1.3, A.33.1.3)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

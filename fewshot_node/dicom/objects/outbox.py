@@ -15,6 +15,7 @@ from fewshot_node.dicom.objects.captures import write_captures
 from fewshot_node.dicom.objects.conformance import Origin, check_file, check_object
 from fewshot_node.dicom.objects.encoding import write_object
 from fewshot_node.dicom.objects.predecessor import continue_history
+from fewshot_node.dicom.objects.presentation_states import write_presentation_states
 from fewshot_node.dicom.objects.rejected import rejected_folder
 from fewshot_node.dicom.objects.seg import write_segmentation
 from fewshot_node.dicom.objects.sr import write_report
@@ -110,6 +111,9 @@ def _objects(result: Result, volume: Volume, sources: Sequence[Dataset], uids: R
     if result.output.overlay == "secondary-capture":
         captures = write_captures(result, volume, sources, uids)
         others |= {f"overlay-{number:04}.dcm": capture for number, capture in enumerate(captures, 1)}
+    if result.output.presentation_state:
+        states = write_presentation_states(result, volume, sources, uids)
+        others |= {f"presentation-{number:04}.dcm": state for number, state in enumerate(states, 1)}
     report = write_report(result, volume, sources, uids, segmentation, tuple(others.values()))
     return {**objects, **others, _REPORT: report}
 

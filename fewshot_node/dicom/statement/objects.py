@@ -6,10 +6,11 @@ from pydicom.datadict import dictionary_description, tag_for_keyword
 from pydicom.sr.coding import Code
 from pydicom.tag import Tag
 
-from fewshot_node.dicom.objects import predecessor, provenance, seg, sr, sr_codes
+from fewshot_node.dicom.objects import predecessor, presentation_states, provenance, seg, sr, sr_codes
 from fewshot_node.dicom.objects.conformance import (
     ALWAYS_REQUIRED,
     COMPREHENSIVE_3D_SR,
+    PRESENTATION_STATE,
     REQUIRED,
     SECONDARY_CAPTURE,
     SEGMENTATION,
@@ -62,6 +63,8 @@ def sections() -> tuple[str, ...]:
         *_structure_set(),
         f"### 8.4 {uid_name(SECONDARY_CAPTURE)}",
         *_capture(),
+        f"### 8.5 {uid_name(PRESENTATION_STATE)}",
+        *_presentation_state(),
     )
 
 
@@ -208,6 +211,30 @@ def _capture() -> tuple[str, ...]:
                     "of the slice, where the source states a Frame of Reference",
                 ),
                 ("Source Image Sequence", "the image that is shown"),
+            ],
+        ),
+    )
+
+
+def _presentation_state() -> tuple[str, ...]:
+    return (
+        f"{PRESENTATION_STATE}, Grayscale Softcopy Presentation State IOD (PS3.3 A.33.1); only where a task asks for "
+        "it, and something was found. Always present besides:",
+        _attributes(REQUIRED[PRESENTATION_STATE]),
+        table(
+            ("Attribute", "Rule"),
+            [
+                ("Instances", "one, or one for each modality transformation where slices are stored differently"),
+                ("Content Label", presentation_states.CONTENT_LABEL),
+                ("Referenced Series Sequence", "the images, or the frames of one, on which something was found"),
+                (
+                    "Graphic Annotation Sequence",
+                    "POLYLINE along the edges of the mask's pixels; POINT with the label's name for a landmark; in "
+                    "PIXEL, with the Tracking ID and UID of the report",
+                ),
+                ("Graphic Layer Sequence", "one for each label that was found, in the colour of its segment"),
+                ("Modality LUT, Softcopy VOI LUT", "those of the source; without a window one of the volume's values"),
+                ("Presentation LUT Shape", "IDENTITY; INVERSE where the source is MONOCHROME1"),
             ],
         ),
     )

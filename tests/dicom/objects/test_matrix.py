@@ -66,7 +66,10 @@ def study(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         made = case_of(files, TaskKind.LANDMARKS) if task == "landmarks" else of_kind(case_of(files), task)
         uids, result = replace(made.uids, task_name=task), replace(made.result, task_name=task)
         if task in {"binary", "landmarks"}:
-            result = replace(result, output=replace(result.output, rtstruct=True, overlay="secondary-capture"))
+            result = replace(
+                result,
+                output=replace(result.output, rtstruct=True, overlay="secondary-capture", presentation_state=True),
+            )
         results[task] = write_result_files(result, made.volume, files, uids, folder / task)
     return Study(case_of(files), results)
 
@@ -88,7 +91,11 @@ def objects(study: Study, kind: str) -> Path:
     "kind",
     [
         *SEGMENTATIONS,
-        *(f"{kind} {task}" for kind in ("report", "structure", "overlay") for task in ("binary", "landmarks")),
+        *(
+            f"{kind} {task}"
+            for kind in ("report", "structure", "overlay", "presentation")
+            for task in ("binary", "landmarks")
+        ),
     ],
 )
 def test_dciodvfy_finds_no_error(study: Study, kind: str, dciodvfy_errors: Callable[[Path], list[str]]) -> None:
@@ -205,10 +212,11 @@ def test_results_on_real_images_pass_the_gate(shared_data: Path, names: tuple[st
     """What senders get wrong about patient and study is theirs, and holds no result back."""
     files = [shared_data / "dicom" / name for name in names]
     case = case_of(files)
-    output = OutputSettings(rtstruct=True, overlay="secondary-capture")
+    output = OutputSettings(rtstruct=True, overlay="secondary-capture", presentation_state=True)
     written = write_result_files(replace(case.result, output=output), case.volume, files, case.uids, tmp_path / "task")
     assert [pydicom.dcmread(path).Modality for path in written.paths if "overlay" not in path.name] == [
         "SEG",
         "RTSTRUCT",
+        "PR",
         "SR",
     ]
