@@ -1,6 +1,5 @@
 """How far a fit is, told to whoever shows it."""
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,15 +18,16 @@ def unwatched(stage: str, done: int, total: int) -> None:
 def steps_watched(watch: Watch, steps: int) -> Iterator[None]:
     """Count the training steps of the heads that are fitted inside.
 
-    A head may be trained several times (once a label, and again for its calibration), which only it knows:
-    each begun training counts into the total with `steps` of them.
+    A head may be trained several times (once a label, and again for its calibration), which only it knows: each
+    training is a stage of its own.
     """
     done = 0
 
     def count(_optimizer: Optimizer, _arguments: Any, _options: Any) -> None:
         nonlocal done
         done += 1
-        watch("training the head", done, steps * math.ceil(done / steps))
+        run, within = divmod(done - 1, steps)
+        watch(f"training the head again ({run})" if run else "training the head", within + 1, steps)
 
     handle = register_optimizer_step_post_hook(count)
     try:

@@ -1,6 +1,8 @@
 """Crossvalidation of a registered task's draft, and what follows from it."""
 
+import shutil
 from collections.abc import Collection
+from dataclasses import replace
 
 from fewshot_node.errors import TaskError
 from fewshot_node.tasks.crossval.answers import save_answers
@@ -11,6 +13,8 @@ from fewshot_node.tasks.crossval.trial import Engines
 from fewshot_node.tasks.progress import Watch, unwatched
 from fewshot_node.tasks.registry import Registry
 
+_SHELF = ".crossval"
+
 
 def crossvalidate_draft(
     registry: Registry,
@@ -19,7 +23,7 @@ def crossvalidate_draft(
     settings: CrossvalSettings | None = None,
     watch: Watch = unwatched,
 ) -> CrossvalReport:
-    """Crossvalidate a task's draft and keep the result beside it.
+    """Crossvalidate a task's draft and keep the result beside it; an interrupted one goes on where it was.
 
     Raises
     ------
@@ -29,10 +33,12 @@ def crossvalidate_draft(
         As `crossvalidate`.
     """
     definition, templates = registry.definition(name), registry.templates(name)
-    found = crossvalidate(definition, templates, engines, settings, watch)
     draft = registry.draft_folder(name)
+    shelf = draft / _SHELF
+    found = crossvalidate(definition, templates, replace(engines, shelf=shelf), settings, watch)
     save_answers(draft, found.answers)
     save_report(draft, found.report)
+    shutil.rmtree(shelf, ignore_errors=True)
     return found.report
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from fewshot_node.records import TaskKind
 from fewshot_node.scoring.statistics import CaseScore
+from fewshot_node.tasks.crossval.outcomes import Outcome
 from fewshot_node.tasks.crossval.records import (
     MAIN_METRICS,
     Candidate,
@@ -17,7 +18,7 @@ from fewshot_node.tasks.crossval.records import (
     unit_means,
 )
 from fewshot_node.tasks.crossval.store import settings_digest
-from fewshot_node.tasks.crossval.trial import Outcome, Trial
+from fewshot_node.tasks.crossval.trial import Trial
 from fewshot_node.tasks.progress import Watch
 from fewshot_node.tasks.task import TaskDefinition
 

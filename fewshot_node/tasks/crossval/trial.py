@@ -2,18 +2,22 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from fewshot_node.records import Label
 from fewshot_node.scoring.statistics import CaseScore
 from fewshot_node.tasks.crossval.answers import LeftOutAnswer
 from fewshot_node.tasks.crossval.asking import Seen, answered, score, see, template_features
+from fewshot_node.tasks.crossval.outcomes import Outcome, shelved
 from fewshot_node.tasks.crossval.records import Candidate, Unit
+from fewshot_node.tasks.crossval.store import crossval_key, settings_digest
 from fewshot_node.tasks.crossval.units import held_out, remaining
 from fewshot_node.tasks.fit import fit_task
 from fewshot_node.tasks.progress import Watch, unwatched
 from fewshot_node.tasks.task import TaskDefinition
 from fewshot_node.tasks.templates import Template
+from fewshot_node.uids import digest_parts
 from fewshot_node.vision.backbone import DenseEncoder
 from fewshot_node.vision.feature_cache import FeatureCache
 from fewshot_node.vision.sam import SamEngine
@@ -29,20 +33,14 @@ class Engines:
         With it SAM is among the refinements.
     cache
         Where features are kept: without one every fit encodes its templates again.
+    shelf
+        Folder of fits that are done, from which an interrupted crossvalidation goes on.
     """
 
     encoder: DenseEncoder
     sam: SamEngine | None = None
     cache: FeatureCache | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Outcome:
-    """Scores and answers of one fit's candidates; answers by the unit's and the example's names."""
-
-    fit_s: float = 0.0
-    scores: dict[Candidate, list[CaseScore]] = field(default_factory=dict)
-    answers: dict[Candidate, dict[tuple[str, str], LeftOutAnswer]] = field(default_factory=dict)
+    shelf: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,6 +71,24 @@ class Trial:
         variants
             The task with one adapter and the refinements to try on what that adapter sees.
         """
+        if self.engines.shelf is None:
+            return self._run(variants, held, draw, watch)
+        return shelved(
+            self.engines.shelf / self._key(variants, held, draw), lambda: self._run(variants, held, draw, watch)
+        )
+
+    def _key(self, variants: Sequence[TaskDefinition], held: Sequence[Unit], draw: int) -> str:
+        """Digest of all that decides an outcome."""
+        engines = self.engines
+        facts = (
+            crossval_key(variants[0], self.templates, engines.encoder.weights_digest),
+            engines.sam.weights_digest if engines.sam else "",
+            *(settings_digest(one) for one in variants),
+            repr((held, self.labels, draw)),
+        )
+        return digest_parts(fact.encode() for fact in facts)
+
+    def _run(self, variants: Sequence[TaskDefinition], held: Sequence[Unit], draw: int, watch: Watch) -> Outcome:
         outcome = Outcome()
         started = time.perf_counter()
         ask = self._taught(variants[0], remaining(self.templates, held), watch)

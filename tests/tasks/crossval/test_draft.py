@@ -109,3 +109,36 @@ def test_a_page_of_very_many_examples_shows_the_worst(
     monkeypatch.setattr("fewshot_node.tasks.crossval.page._MOST_PICTURED", 1)
     write_report(registry, "discs", tmp_path / "r.html")
     assert (tmp_path / "r.html").read_text().count("<img") == 2
+
+
+def test_an_interrupted_crossvalidation_goes_on_where_it_was(
+    discs: TaskDefinition, make_template: Make, engines: Engines, tmp_path: Path
+) -> None:
+    registry = Registry(tmp_path / "tasks")
+    registry.add(discs)
+    for seed in (1, 2, 3):
+        registry.add_template("discs", make_template(seed))
+    fitted: list[str] = []
+
+    def interrupt(stage: str, done: int, total: int) -> None:
+        fitted.append(stage)
+        if stage.startswith("lda without t3"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        crossvalidate_draft(registry, "discs", engines, LDA, interrupt)
+    draft = registry.draft_folder("discs")
+    done = sorted((draft / ".crossval").iterdir())
+    assert len(done) == 2
+    assert draft_score(registry, "discs") is None
+    (done[0] / "outcome.json").write_text("damaged")  # costs this fit only
+    encoded: list[str] = []
+    report = crossvalidate_draft(
+        registry, "discs", engines, LDA, lambda stage, *_: encoded.append(stage.partition(": encoding")[0])
+    )
+    assert encoded.count("lda without t3") > 1
+    # One of the first two is read (only its beginning is told), the damaged one is made again.
+    assert sorted(encoded.count(f"lda without {name}") > 1 for name in ("t1", "t2")) == [False, True]
+    assert not (draft / ".crossval").exists()
+    undisturbed = crossvalidate(discs, registry.templates("discs"), engines, LDA).report
+    assert [one.scores for one in report.results] == [one.scores for one in undisturbed.results]
