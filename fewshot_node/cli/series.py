@@ -16,6 +16,7 @@ from fewshot_node.dicom.ledger.records import FINAL_STATES
 from fewshot_node.dicom.objects.rejected import rejected_folder
 from fewshot_node.errors import PermanentError
 from fewshot_node.node import open_node
+from fewshot_node.records import MadeReport
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -74,7 +75,7 @@ def show(context: typer.Context, series_instance_uid: SeriesUid) -> None:
     entry = ledger.get(series_instance_uid)
     if entry is None:
         raise _refusal(series_instance_uid, _UNKNOWN)
-    _print_entry(entry, ledger.deliveries(key=entry.key), settings.outbox)
+    _print_entry(entry, ledger.deliveries(key=entry.key), settings.outbox, ledger.reports(entry.key))
     _print_corrections(ledger.corrections(series_instance_uid), series_instance_uid)
 
 
@@ -157,7 +158,14 @@ def _refusal(series_instance_uid: str, why: str) -> PermanentError:
     return PermanentError(f"series {series_instance_uid} {why}: see `fewshot-node series list`")
 
 
-def _print_entry(entry: SeriesEntry, deliveries: Sequence[Delivery], outbox: Path) -> None:
+def _print_entry(
+    entry: SeriesEntry, deliveries: Sequence[Delivery], outbox: Path, reports: Sequence[MadeReport]
+) -> None:
+    replaced = {
+        one.reference.sop_instance_uid: one.predecessor.sop_instance_uid
+        for one in reports
+        if one.predecessor is not None
+    }
     console = plain_console()
     console.print(f"series    {entry.key.series_instance_uid} revision {entry.key.revision}")
     console.print(f"study     {entry.study_instance_uid}")
@@ -169,6 +177,8 @@ def _print_entry(entry: SeriesEntry, deliveries: Sequence[Delivery], outbox: Pat
         console.print(f"task      {outcome.task_name} revision {outcome.task_revision}: {outcome.state.value}")
         console.print(f"          SEG {outcome.segmentation_instance_uid or 'none'}")
         console.print(f"          SR  {outcome.report_instance_uid or 'none'}")
+        if outcome.report_instance_uid in replaced:
+            console.print(f"          it replaces SR {replaced[outcome.report_instance_uid]}")
         stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in outcome.seconds.items())
         console.print(f"          {stages}")
         kept = rejected_folder(result_folder(outbox, entry.key, outcome.task_name))

@@ -27,6 +27,7 @@ from fewshot_node.dicom.objects.seg_reading import read_segmentation
 from fewshot_node.dicom.objects.volume import read_volume
 from fewshot_node.evaluation.phantom_series import write_labels_nifti, write_series
 from fewshot_node.evaluation.phantoms import PhantomSettings, torso_ct
+from fewshot_node.records import MadeReport, ReportReference
 from tests.cli.conftest import Printed
 
 README = Path(__file__).parents[2] / "README.md"
@@ -160,6 +161,22 @@ def test_an_operator_sees_how_a_series_ended_and_starts_it_again(run: Run, ended
     assert "complete" in run("series", "list").out
     refused = run("series", "retry", ended)
     assert (refused.status, "has not ended yet" in refused.error) == (1, True)
+
+
+def test_an_operator_sees_which_report_a_newer_one_replaces(run: Run, home: Path, ended: str) -> None:
+    ledger = Ledger(load_settings(home).ledger_url)
+    old, new = (ReportReference("1.2", f"2.25.{number}0", f"2.25.{number}") for number in (71, 72))
+    for attempt, report in enumerate(
+        (MadeReport("liver", old, "2.25.71"), MadeReport("liver", new, "2.25.73", old)), 2
+    ):
+        key = ledger.retry(ended)
+        assert key is not None
+        assert ledger.claim(key, attempt, "worker", 60)
+        uid = report.reference.sop_instance_uid
+        outcome = TaskOutcome("liver", 3, SeriesState.DELIVERED, "", "2.25.1", uid, report=report)
+        assert ledger.finish(key, "worker", SeriesState.DELIVERED, "", (outcome,))
+        shown = run("series", "show", ended).out
+        assert ("it replaces SR 2.25.71" in shown) is (uid == "2.25.72")
 
 
 def test_an_operator_finds_what_the_checks_did_not_let_out(run: Run, home: Path, ended: str) -> None:

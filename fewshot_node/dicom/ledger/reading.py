@@ -12,7 +12,7 @@ from fewshot_node.dicom.ledger.report_rows import made_reports
 from fewshot_node.dicom.ledger.schema import SERIES, WRITE, open_engine, unusable
 from fewshot_node.dicom.spool import Spool
 from fewshot_node.errors import ConfigurationError, RetryableError, SeriesError
-from fewshot_node.records import ReceivedSeries, SeriesKey
+from fewshot_node.records import MadeReport, ReceivedSeries, SeriesKey
 
 
 def utc_now() -> datetime:
@@ -75,9 +75,12 @@ class LedgerReading:
         if entry is None or not files:
             missing = "ledger" if entry is None else f"spool {spool.root}"
             raise SeriesError(f"series {key} is not in the {missing}: send it again")
+        return ReceivedSeries(key, entry.study_instance_uid, entry.calling_ae_title, files, self.reports(key))
+
+    def reports(self, key: SeriesKey) -> tuple[MadeReport, ...]:
+        """Return the reports that were made of a series up to a revision, the newest first."""
         with self._read() as connection:
-            reports = made_reports(connection, key)
-        return ReceivedSeries(key, entry.study_instance_uid, entry.calling_ae_title, files, reports)
+            return made_reports(connection, key)
 
     def _select(
         self, condition: ColumnElement[bool], limit: int | None, newest_first: bool = False

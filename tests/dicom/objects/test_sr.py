@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 from fewshot_node.dicom.objects.seg import write_segmentation
 from fewshot_node.dicom.objects.sr import read_report, write_report
 from fewshot_node.errors import NotDicomError, SeriesError, TemplateError
+from fewshot_node.output import OutputSettings
 from fewshot_node.records import Code, Label, TaskKind
 from tests.dicom.objects.conftest import CORRECTIONS
 
@@ -224,6 +225,28 @@ def test_on_a_single_slice_a_structure_is_a_frame_of_its_segment_with_an_area(
         assert area.unit.value == "mm2"
         pixels = np.count_nonzero(case.result.label_map == {1: 1, 2: 7}[number])
         assert area.value == pytest.approx(pixels * 0.8 * 0.7, rel=1e-4)
+
+
+@pytest.mark.dicom3tools
+def test_on_a_single_slice_of_a_label_map_it_is_the_segment(
+    write_series: Write, spec: Any, make_case: Any, save: Save, dciodvfy_errors: Any
+) -> None:
+    """All segments share the one frame, whose number would say nothing."""
+    case = make_case(write_series(spec, slices=1))
+    case = replace(case, result=replace(case.result, output=OutputSettings(segmentation="labelmap")))
+    segmentation = write_segmentation(case.result, case.volume, case.sources, case.uids)
+    path = save(_write(case), "sr.dcm")
+    of_old_tables = "Referenced SOP Class that is not segmentation"  # Debian's dciodvfy knows no label map
+    assert [error for error in dciodvfy_errors(path) if of_old_tables not in error] == []
+    numbers = {
+        str(item.TrackingUID): item.SegmentNumber for item in segmentation.SegmentSequence if "TrackingUID" in item
+    }
+    found = [one for one in read_report(path) if one.found]
+    assert len(found) == 2
+    for one in found:
+        assert one.segment is not None
+        assert one.segment.instance_uid == segmentation.SOPInstanceUID
+        assert (one.segment.segment_number, one.segment.frame_number) == (numbers[one.tracking_uid], None)
 
 
 def _at_root(report: Dataset, code: str) -> Any:
