@@ -401,19 +401,3 @@ class Result:
     algorithm: AlgorithmIdentity
     output: OutputSettings = field(default_factory=OutputSettings)
     probabilities: LabelProbabilities | None = None
-
-    def content_digest(self) -> str:
-        """Digest of everything in the result that an object written from it can show."""
-        pixels = b"" if self.label_map is None else np.ascontiguousarray(self.label_map).reshape(-1).data
-        return digest_parts((pixels, *(repr(_finding_key(finding)).encode() for finding in self.findings)))
-
-
-def _finding_key(finding: StructureFinding) -> tuple[object, ...]:
-    return (
-        finding.label,
-        finding.found,
-        round(finding.confidence, 6),
-        finding.volume_mm3,
-        finding.point_mm,
-        finding.index,
-    )

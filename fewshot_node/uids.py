@@ -21,8 +21,8 @@ def derive_uid(role: str, *parts: str) -> str:
     return f"2.25.{uuid.uuid5(_NAMESPACE, name).int}"
 
 
-def digest_parts(parts: Iterable[bytes | memoryview]) -> str:
-    """Return the SHA-256 hex digest of length-prefixed byte strings (of views on bytes, whose length is theirs)."""
+def digest_parts(parts: Iterable[bytes]) -> str:
+    """Return the SHA-256 hex digest of length-prefixed byte strings."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(len(part).to_bytes(8, "big"))

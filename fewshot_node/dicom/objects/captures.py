@@ -72,7 +72,7 @@ class _CaptureWriter:
         _describe(capture, index, volume, sources)
         if volume.frame_of_reference_stated:
             _place(capture, index, volume)
-        provenance.name_by_content(capture, result, self.uids.overlay_instance)
+        provenance.name_by_content(capture, self.uids.overlay_instance)
         return capture
 
     def _picture(self, index: int) -> Picture:

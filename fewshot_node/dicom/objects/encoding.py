@@ -33,16 +33,25 @@ def write_object(path: Path, dataset: Dataset) -> None:
     dcmwrite(path, _with_encoded_frames(dataset) if shared else dataset, enforce_file_format=True)
 
 
+def encode_frame_groups(dataset: Dataset) -> bytes:
+    """Return the items of the Per-Frame Functional Groups Sequence, in Explicit VR Little Endian; none gives none."""
+    return _Encoder(_encodings(dataset)).items(dataset.get("PerFrameFunctionalGroupsSequence") or ())
+
+
+def _encodings(dataset: Dataset) -> list[str]:
+    stated = dataset.get("SpecificCharacterSet")
+    return convert_encodings(stated) if stated else [default_encoding]
+
+
 def _with_encoded_frames(dataset: Dataset) -> Dataset:
     lean = Dataset()
     lean.update({element.tag: element for element in dataset if element.tag != _FRAMES})
     lean.file_meta = dataset.file_meta
     correct_ambiguous_vr(lean, is_little_endian=True)
-    stated = dataset.get("SpecificCharacterSet")
-    encodings = convert_encodings(stated) if stated else [default_encoding]
-    value = _Encoder(encodings).items(dataset.PerFrameFunctionalGroupsSequence)
+    value = encode_frame_groups(dataset)
     # pydicom passes raw elements through where it believes that the data set was read as it is to be written.
-    lean.set_original_encoding(False, True, encodings if stated else default_encoding)
+    stated = dataset.get("SpecificCharacterSet")
+    lean.set_original_encoding(False, True, _encodings(dataset) if stated else default_encoding)
     lean[_FRAMES] = RawDataElement(_FRAMES, "SQ", len(value), value, 0, False, True)
     return lean
 

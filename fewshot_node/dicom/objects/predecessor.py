@@ -50,7 +50,7 @@ def continue_history(report: Dataset, result: Result, uids: ResultUids, earlier:
     predecessor = find_predecessor(earlier, result.task_name, content_uid)
     if predecessor is not None:
         report.PredecessorDocumentsSequence = [_refer(predecessor, str(report.SOPClassUID))]
-        provenance.name_by_content(report, result, uids.report_instance)
+        provenance.name_by_content(report, uids.report_instance)
     reference = ReportReference(str(report.StudyInstanceUID), str(report.SeriesInstanceUID), str(report.SOPInstanceUID))
     return MadeReport(result.task_name, reference, content_uid, predecessor)
 

@@ -195,7 +195,7 @@ class _StateWriter:
         frames = [self.volume.frames[index].frame_number for index in indices]
         if frames[0] is not None:  # the transformation is that of these frames, not of all
             state.ReferencedSeriesSequence[0].ReferencedImageSequence[0].ReferencedFrameNumber = frames
-        provenance.name_by_content(state, self.result, self.uids.presentation_instance)
+        provenance.name_by_content(state, self.uids.presentation_instance)
 
 
 def _inside(places_rc: NDArray[np.float64], volume: Volume) -> NDArray[np.float64]:

@@ -22,6 +22,7 @@ from pydicom.uid import UID
 from pydicom.valuerep import DA, DT, TM, format_number_as_ds
 
 from fewshot_node.dicom.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from fewshot_node.dicom.objects.encoding import encode_frame_groups
 from fewshot_node.dicom.objects.values import number
 from fewshot_node.errors import SeriesError
 from fewshot_node.records import AlgorithmIdentity, Code, Result, Volume
@@ -287,13 +288,12 @@ def complete(dataset: hd.SOPClass, sources: Sequence[Dataset], result: Result) -
     dataset.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
 
 
-def name_by_content(dataset: Dataset, result: Result, derive: Callable[[str], str]) -> None:
+def name_by_content(dataset: Dataset, derive: Callable[[str], str]) -> None:
     """Give a finished object the SOP Instance UID that belongs to everything it says.
 
     Patient, study, dates and references come from the sources' headers, which a site may correct while
     pixels and UIDs stay; a PACS that keeps the object with the old ones must not take it for this one.
-    So the encoded object itself is digested, but for its per-frame groups: they follow from the frames written, the
-    sources in their order and the grid, all of which the UID covers, and take longer to encode than the rest.
+    So the encoded object itself is digested.
 
     Parameters
     ----------
@@ -306,8 +306,8 @@ def name_by_content(dataset: Dataset, result: Result, derive: Callable[[str], st
     header = dataset[:_PIXEL_DATA]
     header.pop("PerFrameFunctionalGroupsSequence", None)
     write_dataset(encoded, header)
-    content = (result.content_digest().encode(), encoded.getvalue(), dataset.get("PixelData", b""))
-    uid = UID(derive(digest_parts(content)))
+    parts = (encoded.getvalue(), encode_frame_groups(dataset), dataset.get("PixelData", b""))
+    uid = UID(derive(digest_parts(parts)))
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
 
 

@@ -51,7 +51,7 @@ def write_segmentation(result: Result, volume: Volume, sources: Sequence[Dataset
     if result.output.segmentation == "fractional":
         set_probabilities(segmentation, result, volume)
     _set_dimension_organization(segmentation, uids.dimension_organization())
-    provenance.name_by_content(segmentation, result, uids.segmentation_instance)
+    provenance.name_by_content(segmentation, uids.segmentation_instance)
     return segmentation
 
 

@@ -119,7 +119,7 @@ def write_report(
     with provenance.known_image_class(sources[0]):
         report = _document(groups, sources, objects)
         provenance.complete(report, sources, result)
-    provenance.name_by_content(report, result, uids.report_instance)
+    provenance.name_by_content(report, uids.report_instance)
     return report
 
 

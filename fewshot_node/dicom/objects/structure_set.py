@@ -56,7 +56,7 @@ def write_structure_set(result: Result, volume: Volume, sources: Sequence[Datase
     structures.PositionReferenceIndicator = sources[0].get("PositionReferenceIndicator", "")
     structures.ReferencedFrameOfReferenceSequence = [_frame_of_reference(volume)]
     _add_regions(structures, result, volume)
-    provenance.name_by_content(structures, result, uids.structure_set_instance)
+    provenance.name_by_content(structures, uids.structure_set_instance)
     return structures
 
 
