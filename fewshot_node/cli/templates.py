@@ -1,6 +1,7 @@
 """``template``: add, list, show and remove annotated examples of a task."""
 
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,13 @@ TemplateName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the t
 _MAP_HELP = (
     'What the file calls it = label value of the task: by value "2=1" or by name "Leber=1"; 2=0 drops it; repeat.'
 )
+
+
+class _Choice(StrEnum):
+    """How slices are chosen."""
+
+    SPREAD = "spread"
+    DIVERSITY = "diversity"
 
 
 @app.callback()
@@ -62,6 +70,9 @@ def add(
     slices: Annotated[
         str, typer.Option(help="Exactly these slices of the sorted volume, from 0: 10,40-44. Chosen if absent.")
     ] = "",
+    choose: Annotated[
+        _Choice, typer.Option(help="How to choose: spread over the labelled content, or differing in encoder features.")
+    ] = _Choice.SPREAD,
     count: Annotated[int, typer.Option(min=1, help="How many annotated slices to choose.")] = 5,
     map_: Annotated[list[str] | None, typer.Option("--map", help=_MAP_HELP)] = None,
     ignore_others: Annotated[
@@ -101,7 +112,7 @@ def add(
     with images(WantedImages(series, study, series_uid, via), settings) as found:
         if deidentify:
             require_clean_pixels(found.files)
-        encoder = None if negative or selection.indices else _encoder(settings)
+        encoder = _encoder(settings) if choose is _Choice.DIVERSITY else None
         template = read_template(found.files, labels, definition, selection, encoder)
     template = _signed(template, by, found.how)
     if deidentify:

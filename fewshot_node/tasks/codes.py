@@ -27,7 +27,8 @@ SIDES = {"left": Code("7771000", SNOMED_CT, "Left"), "right": Code("24028007", S
 _CONTEXT_GROUPS = (("cid7151",), ("cid4", "cid7304", "cid8134"))
 """Of PS3.16, the first that knows a name wins: segmentation types, then regions and structures, then anything."""
 _LESION_GROUP = "cid7159"
-_SIDE = re.compile(r"\b(left|right)\s+|\s+(left|right)$|^(lt|rt|l|r)\s+|\s+(lt|rt|l|r)$", re.IGNORECASE)
+_SIDE = re.compile(r"\b(left|right)\s+|\s+(left|right)$|^(lt|rt)\s+|\s+(lt|rt|l|r)$")
+"""In a folded name; one letter in front is left alone: an "L spine" is no left one."""
 _SIDE_WORDS = {"left": "left", "l": "left", "lt": "left", "right": "right", "r": "right", "rt": "right"}
 _LONGEST_VALUE = 16
 _LONGEST_TEXT = 64
@@ -139,10 +140,10 @@ def concepts_named(name: str) -> tuple[Code, ...]:
 
 def side_of(name: str, type_: Code | None = None) -> str:
     """Return ``left`` or ``right`` where a name states a side that its code does not; else an empty text."""
-    stated = _SIDE.search(name.replace("_", " ").strip())
+    stated = _SIDE.search(folded(name))
     if stated is None:
         return ""
-    side = _SIDE_WORDS[next(filter(None, stated.groups())).casefold()]
+    side = _SIDE_WORDS[next(filter(None, stated.groups()))]
     return "" if type_ is not None and side in folded(type_.meaning).split() else side
 
 
@@ -215,7 +216,7 @@ def _in_any_order(name: str) -> str:
 
 
 def _without_side(name: str) -> str:
-    return _SIDE.sub("", name.replace("_", " ").strip(), count=1)
+    return _SIDE.sub("", folded(name), count=1)
 
 
 def _private_value(name: str) -> str:

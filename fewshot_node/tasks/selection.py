@@ -12,7 +12,7 @@ from fewshot_node.records import LabelArray
 
 _MARGIN_SLICES = 2
 _DENSE_SHARE = 0.5
-_SLIVER = 0.25
+_SLIVER = 0.6
 _MOST_DESCRIBED = 64
 """Slices that are shown to an encoder for the choice, at most: some seconds on a CPU."""
 

@@ -177,7 +177,7 @@ def _marked(
         describe = encoder and slice_descriptor(volume, label_map, encoder, definition.settings.encode)
         chosen = choose_slices(label_map, selection, describe)
         if not selection.indices:
-            how = "by feature diversity" if encoder else "spread over the labelled content (no encoder was used)"
+            how = "chosen by feature diversity" if encoder else "spread over the labelled content"
     origin = replace(
         _origin(volume, how),
         format=str(annotation.format),

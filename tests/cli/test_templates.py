@@ -169,8 +169,11 @@ def test_negatives_named_slices_and_counts(add: Callable[..., Printed], run: Run
     named = add("--slices", "4-6,8", "--name", "named")
     assert "4, 5, 6, 8" in named.out
     assert "slices named" in named.out
-    chosen = add("--count", "2", "--name", "two")
-    assert "slices by feature diversity" in chosen.out
+    spread = add("--count", "2", "--name", "two")
+    assert "slices spread over the labelled content" in spread.out
+    chosen = add("--count", "4", "--name", "four", "--choose", "diversity")
+    assert "slices chosen by feature diversity" in chosen.out
+    assert run("template", "show", "organs", "four").out.count(" Liver") >= 3
     none = add("--negative", "--name", "none", labels=None)
     assert none.status == 0, none.error
     assert "(3 without a label)" in none.out
@@ -182,10 +185,10 @@ def test_negatives_named_slices_and_counts(add: Callable[..., Printed], run: Run
 
 def test_without_an_encoder_slices_are_spread(add: Callable[..., Printed], home: Path) -> None:
     home.write_text(home.read_text() + f'[worker]\nencoder = "{home.parent}"\n')
-    added = add()
+    added = add("--choose", "diversity")
     assert added.status == 0, added.error
     assert "slices are chosen without an encoder" in added.error
-    assert "no encoder was used" in added.out
+    assert "slices spread over the labelled content" in added.out
 
 
 def test_the_history_of_a_template(add: Callable[..., Printed], run: Run, series: PhantomSeries, labels: Path) -> None:

@@ -71,7 +71,7 @@ def test_five_commands_of_the_readme_to_a_live_task(run: Run, tmp_path: Path) ->
     }
     added, template, fitted, published, done = type_in(run, names)
     assert "template add liver" in added.out
-    assert "slices by feature diversity" in template.out
+    assert "slices spread over the labelled content" in template.out
     assert "task fit liver" in template.out
     assert "task publish liver" in fitted.out
     assert "liver revision 1 is live" in published.out

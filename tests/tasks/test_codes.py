@@ -1,8 +1,8 @@
 import pytest
 
-from fewshot_node.errors import TaskError
+from fewshot_node.errors import AmbiguousLabelError, TaskError
 from fewshot_node.records import Code, TaskKind
-from fewshot_node.tasks.codes import parse_label, resolve_label, resolve_landmark
+from fewshot_node.tasks.codes import parse_label, resolve_label, resolve_landmark, side_of
 
 
 @pytest.mark.parametrize(
@@ -110,3 +110,29 @@ def test_private_code_depends_on_the_name_alone() -> None:
 def test_known_landmark_keeps_its_snomed_code() -> None:
     assert resolve_landmark(1, "Left eye").type.value == "81745001"
     assert resolve_landmark(1, "x", "SCT:18234004:optic nerve").type.scheme == "SCT"
+
+
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        ("Left kidney", "left"),
+        ("kidney_R", "right"),
+        ("Kidney-left", "left"),
+        ("L spine", ""),
+        ("Liver", ""),
+        ("rt lung", "right"),
+    ],
+)
+def test_sides_are_read_off_names(name: str, side: str) -> None:
+    assert side_of(name) == side
+
+
+def test_words_may_stand_in_any_order() -> None:
+    assert resolve_label(1, "Vertebra L3").type == resolve_label(1, "L3 vertebra").type
+
+
+def test_an_unknown_name_carries_its_candidates() -> None:
+    with pytest.raises(AmbiguousLabelError) as caught:
+        resolve_label(7, "Urinary bladder")
+    assert (caught.value.value, caught.value.name) == (7, "Urinary bladder")
+    assert "89837001" in {code.value for code in caught.value.candidates}

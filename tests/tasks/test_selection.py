@@ -3,7 +3,12 @@ import pytest
 from numpy.typing import NDArray
 
 from fewshot_node.errors import TemplateError
-from fewshot_node.tasks.selection import TemplateSelection, choose_point_slices, choose_slices
+from fewshot_node.tasks.selection import (
+    TemplateSelection,
+    choose_negative_slices,
+    choose_point_slices,
+    choose_slices,
+)
 
 
 def stack(count: int, **ranges: tuple[int, int]) -> NDArray[np.uint8]:
@@ -97,3 +102,43 @@ def test_one_slice_volume_has_no_negatives() -> None:
 def test_impossible_selection_is_refused(values: dict[str, int]) -> None:
     with pytest.raises(TemplateError):
         TemplateSelection(**values)
+
+
+def test_slices_that_differ_are_chosen_after_those_that_cover_every_label() -> None:
+    """Two kinds of slices: farthest-point takes one of each before a second of either."""
+    labels = np.zeros((40, 8, 8), dtype=np.uint8)
+    labels[10:30, 2:6, 2:6] = 1
+    asked: list[int] = []
+
+    def describe(indices: NDArray[np.intp]) -> NDArray[np.floating]:
+        asked.extend(indices.tolist())
+        return np.array([[float(index >= 27), 0.001 * (index == 15)] for index in indices])
+
+    covering = choose_slices(labels, TemplateSelection(annotated=1, negatives=0), describe)
+    assert not asked  # nothing is left to choose
+    two = choose_slices(labels, TemplateSelection(annotated=2, negatives=0), describe)
+    assert set(covering) < set(two)
+    assert max(two) >= 27
+    three = choose_slices(labels, TemplateSelection(annotated=3, negatives=0), describe)
+    assert set(two) | {15} == set(three)
+    assert set(asked) == set(range(10, 30))
+
+
+def test_slivers_and_all_of_a_long_series_are_not_shown_to_the_encoder() -> None:
+    labels = stack(400, v1=(20, 380))
+    labels[20:24, :1, :2] = 1
+    asked: list[int] = []
+
+    def describe(indices: NDArray[np.intp]) -> NDArray[np.floating]:
+        asked.extend(indices.tolist())
+        return np.random.default_rng(0).normal(size=(len(indices), 3))
+
+    chosen = choose_slices(labels, TemplateSelection(annotated=5, negatives=0), describe)
+    assert len(chosen) == 5
+    assert len(asked) <= 65
+    assert set(asked).isdisjoint(range(20, 24))
+
+
+@pytest.mark.parametrize(("count", "wanted", "expected"), [(10, 3, (1, 5, 8)), (2, 3, (0, 1)), (1, 1, (0,))])
+def test_negative_series_is_sampled_evenly(count: int, wanted: int, expected: tuple[int, ...]) -> None:
+    assert choose_negative_slices(count, wanted) == expected

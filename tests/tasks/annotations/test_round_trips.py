@@ -21,6 +21,7 @@ from skimage.measure import find_contours
 
 from fewshot_node.dicom.objects.seg import write_segmentation
 from fewshot_node.dicom.objects.sr import write_report
+from fewshot_node.dicom.objects.structure_set import write_structure_set
 from fewshot_node.errors import TemplateError
 from fewshot_node.evaluation.phantom_series import write_labels_nifti
 from fewshot_node.records import StructureFinding, TaskKind
@@ -127,6 +128,12 @@ def test_rtstruct(case: Case, cases: dict[str, Case], check_mm: Check, tmp_path:
         with pytest.raises(TemplateError, match=f"belongs to series {cases['axial'].volume.series_instance_uid}"):
             case.read(path)
     check_mm(case.read(path, resample=multi_frame))
+
+
+def test_own_structure_set(case: Case, check_mm: Check, tmp_path: Path) -> None:
+    result = case.result(case.truth.astype(np.uint8))
+    write_structure_set(result, case.volume, case.sources, case.uids).save_as(tmp_path / "own.dcm")
+    check_mm(case.read(tmp_path / "own.dcm"))
 
 
 def test_report_of_volumes_on_images(case: Case, check_mm: Check, tmp_path: Path) -> None:
