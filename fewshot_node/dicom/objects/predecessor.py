@@ -15,7 +15,8 @@ that it says. The ledger keeps, by content UID, which predecessor a report was g
   processed late does not claim to replace a newer one;
 - when a task goes back to an earlier revision, that one's report is made again as it was, and is the last one
   from then on;
-- without the ledger (lost, or `fewshot-node run` on a folder) there is no predecessor, and the report is valid.
+- without the ledger (lost, or `fewshot-node run` on a folder) there is no predecessor, and the report is valid;
+  nor do reports count that were made before the ledger kept them (its version 6).
 
 A Segmentation has no such reference. Predecessor Documents Sequence belongs to SR documents (PS3.3 C.17.2), not to
 the Segmentation IOD (A.51); a Source Image Sequence would claim that the new masks were derived from the old, and

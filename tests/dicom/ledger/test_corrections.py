@@ -1,6 +1,5 @@
 """What the ledger keeps of results, and of what corrects them."""
 
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ import pytest
 
 from fewshot_node.dicom.ledger import CorrectionLink, Ledger, SeriesNote, SeriesState, TaskOutcome
 from fewshot_node.records import SeriesKey, TrackedLabel
+from tests.dicom.ledger.old_ledgers import ledger_without_later_tables
 
 NOON = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
 LIVER = TrackedLabel("2.25.11", 1, "2.25.1", mask_digest="aa")
@@ -71,12 +71,8 @@ def test_a_correction_is_linked_once_and_found_from_both_sides(ledger: Ledger) -
 
 
 def test_a_ledger_of_version_4_gets_the_tables(tmp_path: Path) -> None:
-    path = tmp_path / "old.sqlite"
-    Ledger(f"sqlite:///{path}").dispose()
-    connection = sqlite3.connect(path)
-    connection.executescript("DROP TABLE tracked; DROP TABLE corrections; UPDATE ledger_version SET version = 4;")
-    connection.close()
+    url = ledger_without_later_tables(tmp_path / "old.sqlite", 4)
     for _ in range(2):
-        ledger = Ledger(f"sqlite:///{path}")
+        ledger = Ledger(url)
         assert ledger.corrections("9") == ()
         ledger.dispose()

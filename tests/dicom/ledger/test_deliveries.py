@@ -1,6 +1,5 @@
 """Deliveries in the ledger: one holder at a time, and what they make of their series."""
 
-import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +18,7 @@ from fewshot_node.dicom.ledger import (
     TryEnd,
 )
 from fewshot_node.records import SeriesKey
+from tests.dicom.ledger.old_ledgers import ledger_without_later_tables
 
 NOON = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
 
@@ -237,13 +237,8 @@ def test_deliveries_are_counted_by_destination(ledger: Ledger, clock: Clock) -> 
 
 
 def test_a_ledger_of_version_2_gets_the_table_of_deliveries(tmp_path: Path) -> None:
-    path = tmp_path / "old.sqlite"
-    Ledger(f"sqlite:///{path}").dispose()
-    connection = sqlite3.connect(path)
-    later = "DROP TABLE shadows; DROP TABLE tracked; DROP TABLE corrections; DROP TABLE reports;"
-    connection.executescript(f"DROP TABLE deliveries; {later} UPDATE ledger_version SET version = 2;")
-    connection.close()
+    url = ledger_without_later_tables(tmp_path / "old.sqlite", 2)
     for _ in range(2):
-        ledger = Ledger(f"sqlite:///{path}")
+        ledger = Ledger(url)
         assert ledger.deliveries() == ()
         ledger.dispose()

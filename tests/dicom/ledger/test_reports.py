@@ -9,6 +9,7 @@ import pytest
 from fewshot_node.dicom.ledger import DeliveryState, Ledger, Parcel, SeriesNote, SeriesState, TaskOutcome, TryEnd
 from fewshot_node.dicom.spool import Spool
 from fewshot_node.records import MadeReport, ReportReference, SeriesKey
+from tests.dicom.ledger.old_ledgers import ledger_without_later_tables
 
 NOON = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
 OLD = ReportReference("1.1", "1.5", "1.5.1")
@@ -107,3 +108,11 @@ def test_only_a_confirmed_report_is_delivered(
     worked(ledger, key, MadeReport("liver", OLD, "1.5.1"), MadeReport("spleen", NEW, "1.6.1"))
     tried(ledger, key, state)
     assert {one[2] for one in remembered(key, monkeypatch)} == {False}
+
+
+def test_a_ledger_of_version_5_gets_the_table(tmp_path: Path) -> None:
+    url = ledger_without_later_tables(tmp_path / "old.sqlite", 5)
+    for _ in range(2):
+        ledger = Ledger(url)
+        assert ledger.reports(SeriesKey("1.2")) == ()
+        ledger.dispose()
