@@ -63,10 +63,15 @@ class Plan:
         return MAIN_METRICS[self.definition.kind]
 
     @property
+    def most_shots(self) -> int:
+        """Units that remain when a group is left out."""
+        return len(self.units) - max(len(group) for group in self.groups)
+
+    @property
     def shots(self) -> tuple[int, ...]:
         """Numbers of units to learn from, fewer than when one group is left out: 1, 2, 4, ..."""
-        most = len(self.units) - max(len(group) for group in self.groups)
-        return tuple(1 << power for power in range(most.bit_length()) if 1 << power < most)
+        powers = (1 << power for power in range(self.most_shots.bit_length()))
+        return tuple(count for count in powers if count < self.most_shots)
 
     @property
     def _pairs(self) -> list[tuple[tuple[Unit, ...], tuple[Unit, ...]]]:

@@ -1,6 +1,6 @@
 """Which candidate a crossvalidation speaks for, and in which words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ SIMPLE_FIRST = ("basic", "prototype", "lda", "classification", "contrastive", "c
 """Adapters from those that only average to the one that trains longest."""
 _REFINE_FIRST = ("none", "walker", "sam")
 _NEGLIGIBLE = 0.005
+_STILL_RISING = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,17 @@ def recommend(results: Sequence[CandidateResult], metric: str, current: Candidat
         reasons.append(f"against the task's present {current}: {difference(chosen, own, metric)}")
     reasons += _refinement(chosen, results, metric)
     return Recommendation(chosen.candidate, tuple(reasons))
+
+
+def growth(means: Mapping[int, float]) -> list[str]:
+    """Say whether more templates are likely to help, from the mean score by number of templates."""
+    if len(means) < 2:
+        return []
+    before, most = sorted(means)[-2:]
+    told = f"from {before} to {most} templates the score went from {means[before]:.3f} to {means[most]:.3f}"
+    if means[most] - means[before] >= _STILL_RISING:
+        return [f"{told}: further ones are likely to help"]
+    return [f"{told}: further ones like these may not help much"]
 
 
 def _mean(result: CandidateResult, metric: str) -> float:

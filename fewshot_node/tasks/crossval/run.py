@@ -1,20 +1,17 @@
 """The whole of a crossvalidation: every candidate without each unit, curve, doubts, recommendation."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from fewshot_node.errors import TaskError, TemplateError
 from fewshot_node.records import Label
+from fewshot_node.scoring.statistics import estimate
 from fewshot_node.tasks.crossval.answers import LeftOutAnswer
 from fewshot_node.tasks.crossval.doubts import Evidence, find_doubts
 from fewshot_node.tasks.crossval.plan import Meter, Plan, candidate_results
-from fewshot_node.tasks.crossval.recommend import recommend
-from fewshot_node.tasks.crossval.records import (
-    Candidate,
-    CrossvalReport,
-    Unit,
-)
+from fewshot_node.tasks.crossval.recommend import growth, recommend
+from fewshot_node.tasks.crossval.records import Candidate, CandidateResult, CrossvalReport, CurveResult, Unit
 from fewshot_node.tasks.crossval.store import crossval_key
 from fewshot_node.tasks.crossval.trial import Engines, Trial
 from fewshot_node.tasks.crossval.units import find_units, group_units, held_out
@@ -94,24 +91,22 @@ def crossvalidate(
         There is no template, or the task refines with SAM and there is none.
     """
     settings = settings or CrossvalSettings()
-    current = Candidate.of(definition)
-    if current.refine == "sam" and engines.sam is None:
-        raise TaskError(f"task {definition.name} refines with SAM and none is loaded: set worker.sam")
-    if not templates:
-        raise TaskError(f"task {definition.name} has no template: add one (template add)")
+    _require_what_is_needed(definition, templates, engines)
     units, by_slice = find_units(templates)
     labels, shown_once = _scored_labels(definition, templates, units)
     trial = Trial(tuple(templates), labels, engines)
     plan = Plan(definition, trial, units, group_units(units, settings.most_fits), Meter(watch))
+    current = Candidate.of(definition)
     adapters = tuple(dict.fromkeys((*settings.adapters, current.adapter)))
     plan.announce(adapters, settings.curve_draws)
     found = {adapter: list(plan.leave_out(adapter)) for adapter in adapters}
     results = [one for adapter in adapters for one in candidate_results(plan.variants(adapter), found[adapter])]
     recommendation = recommend(results, plan.metric, current)
     chosen = next(one for one in results if one.candidate == recommendation.candidate)
-    curves = [plan.curve(one, settings.curve_draws) for one in dict.fromkeys((chosen.candidate, current))]
+    curves = [list(plan.curve(one, settings.curve_draws)) for one in dict.fromkeys((chosen.candidate, current))]
     evidence = Evidence(units, chosen.scores, plan.metric, plan.gains(), shown_once)
     plan.meter.end()
+    rising = growth(_means_by_shots(chosen, curves[0], plan))
     report = CrossvalReport(
         key=crossval_key(definition, templates, engines.encoder.weights_digest),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -123,12 +118,26 @@ def crossvalidate(
         refiner_digest=engines.sam.weights_digest if engines.sam else None,
         results=tuple(results),
         curve=tuple(point for points in curves for point in points),
-        recommendation=recommendation,
+        recommendation=replace(recommendation, reasons=(*recommendation.reasons, *rising)),
         doubts=find_doubts(evidence),
         unscored=tuple(shown_once),
     )
     answers = [outcome.answers[chosen.candidate] for outcome in found[chosen.candidate.adapter]]
     return Crossvalidation(report, {key: value for one in answers for key, value in one.items()})
+
+
+def _require_what_is_needed(definition: TaskDefinition, templates: Sequence[Template], engines: Engines) -> None:
+    if not templates:
+        raise TaskError(f"task {definition.name} has no template: add one (template add)")
+    if Candidate.of(definition).refine == "sam" and engines.sam is None:
+        raise TaskError(f"task {definition.name} refines with SAM and none is loaded: set worker.sam")
+
+
+def _means_by_shots(chosen: CandidateResult, curve: Sequence[CurveResult], plan: Plan) -> dict[int, float]:
+    """Return the recommended candidate's mean score by the number of units learnt from."""
+    points = {one.shots: estimate(one.scores, plan.metric) for one in curve}
+    points[plan.most_shots] = chosen.estimate(plan.metric)
+    return {shots: one.mean for shots, one in points.items() if one}
 
 
 def _scored_labels(

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import pytest
 
 from fewshot_node.scoring.statistics import CaseScore
-from fewshot_node.tasks.crossval.recommend import difference, recommend
+from fewshot_node.tasks.crossval.recommend import difference, growth, recommend
 from fewshot_node.tasks.crossval.records import Candidate, CandidateResult
 
 LDA, CONTEXT, WALKER = Candidate("lda", "none"), Candidate("context", "none"), Candidate("lda", "walker")
@@ -46,3 +46,11 @@ def test_a_difference_pairs_the_units_that_both_have() -> None:
     assert (found.better, found.units) == (2, 2)
     assert not found.is_tie
     assert difference(result(LDA, (0.5,)), result(CONTEXT, (0.4,)), "iou").standard_error == 0
+
+
+def test_whether_more_templates_help_is_told_from_the_last_step_of_the_curve() -> None:
+    assert growth({1: 0.3, 2: 0.5, 4: 0.6}) == [
+        "from 2 to 4 templates the score went from 0.500 to 0.600: further ones are likely to help"
+    ]
+    assert "may not help much" in growth({4: 0.61, 2: 0.6})[0]
+    assert growth({4: 0.6}) == []
