@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import highdicom as hd
+import nrrd
 import numpy as np
 import pydicom
 import pytest
@@ -20,7 +21,7 @@ from fewshot_node.dicom.objects.sr import read_report
 from fewshot_node.output import OutputSettings
 from fewshot_node.records import TaskKind, Volume
 from tests.dicom.objects.conftest import OBLIQUE, Case, SeriesSpec, case_of, write_files
-from tests.dicom.objects.test_seg_kinds import expected_mm, of_kind, placed_by, placed_mm, read_nrrd
+from tests.dicom.objects.test_seg_kinds import VALUES, expected_mm, of_kind, placed_mm
 
 MULTI: dict[str, Any] = {"multi_frame": True, "modality": "MR"}
 SOURCES: dict[str, dict[str, Any]] = {
@@ -154,6 +155,34 @@ def test_dsrdump_prints_the_report(study: Study, task: str, require_tool: Callab
 
 def expected_point(volume: Volume) -> np.ndarray:
     return volume.to_mm(np.array([(len(volume.array) - 1) * 0.5, 4.25, 7.75]))
+
+
+def placed_by(volume: hd.Volume) -> dict[int, dict[tuple[float, ...], int]]:
+    found = {}
+    for segment in VALUES:
+        channel = volume.array[..., segment - 1]
+        voxels = np.argwhere(channel)
+        places = volume.map_indices_to_reference(voxels) if len(voxels) else voxels
+        found[segment] = {
+            tuple(np.round(place, 2) + 0.0): int(channel[tuple(voxel)])
+            for place, voxel in zip(places, voxels, strict=True)
+        }
+    return found
+
+
+def read_nrrd(paths: list[Path], kind: str) -> dict[int, dict[tuple[float, ...], int]]:
+    """Place the voxels by the headers' own axes, LPS mm: a file for all segments of a label map, else one each."""
+    found: dict[int, dict[tuple[float, ...], int]] = {1: {}, 2: {}, 3: {}}
+    for path in paths:
+        array, header = nrrd.read(str(path))
+        assert header["space"] == "left-posterior-superior"
+        voxels = np.argwhere(array)
+        places = voxels @ header["space directions"] + header["space origin"]
+        for voxel, place in zip(voxels, places, strict=True):
+            value = int(array[tuple(voxel)])
+            segment = value if kind == "labelmap" else int(path.stem)
+            found[segment][tuple(np.round(place, 2) + 0.0)] = 1 if kind == "binary" else value
+    return found
 
 
 @pytest.mark.parametrize("kind", SEGMENTATIONS)
