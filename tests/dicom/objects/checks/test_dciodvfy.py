@@ -12,7 +12,10 @@ from pydicom.dataset import Dataset
 from fewshot_node.dicom.objects.checks import dciodvfy
 from fewshot_node.dicom.objects.checks.dciodvfy import reported_errors
 from fewshot_node.dicom.objects.conformance import check_file
+from fewshot_node.dicom.objects.seg import write_segmentation
 from fewshot_node.errors import ConformanceError
+from tests.dicom.objects.conftest import SeriesSpec, case_of, write_files
+from tests.dicom.objects.test_seg_kinds import of_kind
 
 
 @pytest.fixture
@@ -117,3 +120,23 @@ def test_a_machine_without_the_tool_goes_on(made: Any, tmp_path: Path, monkeypat
         check_file(tmp_path / "absent.dcm", made.segmentation, made.origin)
     finally:
         dciodvfy.installed.cache_clear()
+
+
+@pytest.mark.dicom3tools
+@pytest.mark.parametrize("kind", ["binary", "fractional"])
+def test_of_many_frames_the_tool_sees_some(tool: str, tmp_path: Path, kind: Any) -> None:
+    """On 2000 frames the tool takes a minute."""
+    spec = SeriesSpec(slices=100, rows=15, columns=9, modality="MR", multi_frame=True)
+    case = of_kind(case_of(write_files(spec, tmp_path / "series")), kind, "keep")
+    segmentation = write_segmentation(case.result, case.volume, case.sources, case.uids)
+    assert segmentation.NumberOfFrames == 300
+    folder = tmp_path / "result"
+    folder.mkdir()
+    path = folder / "segmentation.dcm"
+    segmentation.save_as(path)
+    before = path.read_bytes()
+    assert reported_errors(path, segmentation, case.sources[0], tool) == []
+    del segmentation.SegmentSequence[0].SegmentLabel
+    assert "SegmentSequence[1]/SegmentLabel" in str(reported_errors(path, segmentation, case.sources[0], tool))
+    assert (path.read_bytes(), list(folder.iterdir())) == (before, [path]), "nothing is left"
+    assert len(segmentation.PerFrameFunctionalGroupsSequence) == 300
