@@ -11,11 +11,14 @@ from fewshot_node.cli.printing import plain_console, print_table
 from fewshot_node.cli.progress import feature_cache, watched
 from fewshot_node.cli.state import cli_state
 from fewshot_node.output import OUTPUT_CHOICES, OutputSettings
-from fewshot_node.records import TaskKind
+from fewshot_node.records import Label, TaskKind
 
 app = typer.Typer(no_args_is_help=True)
 
-_LABEL_HELP = '"VALUE=NAME" or "VALUE=NAME:SCHEME:CODE:MEANING"; repeat for each structure.'
+_LABEL_HELP = (
+    '"VALUE=NAME" or "VALUE=NAME:SCHEME:CODE:MEANING", behind "@" where a lesion lies ("3=Cyst@Left kidney"); '
+    "repeat for each structure."
+)
 _RULE_HELP = 'Routing rule such as "Modality=CT"; repeat, all must hold. Without rules it takes no series by itself.'
 _ADAPTER_HELP = (
     "Few-shot adapter: context (sees each place's surroundings), contrastive, contrastive-concat, classification, "
@@ -133,9 +136,7 @@ def show(context: typer.Context, name: TaskName) -> None:
     console = plain_console()
     console.print(f"{definition.name} ({definition.kind.value}) {definition.description}")
     for label in definition.labels:
-        console.print(
-            f"  label    {label.value} {label.name}: {label.type.scheme} {label.type.value} {label.type.meaning}"
-        )
+        console.print(f"  label    {label.value} {label.name}: {_codes_of(label)}")
     for rule in definition.rules:
         console.print(f"  rule     {rule}")
     if not definition.rules:
@@ -147,6 +148,13 @@ def show(context: typer.Context, name: TaskName) -> None:
         console.print(f"  template {template}")
     for revision in registry.revisions(name):
         console.print(f"  revision {revision} {registry.published(name, revision).digest[:12]}")
+
+
+def _codes_of(label: Label) -> str:
+    """Give what the result objects say of a label: its type, where it lies, its side."""
+    shown = [label.type] if label.anatomic_region is None else [label.type, label.anatomic_region]
+    text = " in ".join(f"{code.scheme} {code.value} {code.meaning}" for code in shown)
+    return text if label.laterality is None else f"{text}, {label.laterality.meaning.lower()}"
 
 
 @app.command()

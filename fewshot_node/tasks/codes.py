@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import cache
 
 from pydicom.sr.codedict import codes
@@ -77,19 +78,41 @@ def resolve_landmark(value: int, name: str, code: str | None = None) -> Label:
 
 
 def parse_label(text: str, kind: TaskKind = TaskKind.SEGMENTATION) -> Label:
-    """Read ``VALUE=NAME`` or ``VALUE=NAME:SCHEME:CODE:MEANING``.
+    """Read ``VALUE=NAME`` or ``VALUE=NAME:SCHEME:CODE:MEANING``, and where it lies behind an ``@``.
+
+    The place is a name or a code as well: ``3=Cyst@Left kidney``, ``3=Cyst@SCT:64033007:Kidney``. A structure that is
+    anatomy itself needs none.
 
     Raises
     ------
     TaskError
-        The text has another form, or its name or code cannot be resolved.
+        The text has another form, or a name or code cannot be resolved.
     """
+    text, at, region = text.partition("@")
+    label = _parse_structure(text, kind)
+    return _placed(label, region.strip()) if at else label
+
+
+def _parse_structure(text: str, kind: TaskKind) -> Label:
     value, equals, rest = text.partition("=")
     name, colon, code = rest.partition(":")
     if not equals or not value.strip().isascii() or not value.strip().isdigit():
         raise TaskError(f"label {text!r} is not VALUE=NAME: write for example 1=Liver or 1=Liver:SCT:10200004:Liver")
     resolve = resolve_landmark if kind is TaskKind.LANDMARKS else resolve_label
     return resolve(int(value), name.strip(), code if colon else None)
+
+
+def _placed(label: Label, region: str) -> Label:
+    found = (_parse_code(region),) if ":" in region else concepts_named(region)
+    if len(found) != 1:
+        near = found or _near(region)
+        choice = f": {_listed(near)}" if near else ""
+        raise TaskError(
+            f"{region!r}, where label {label.value}={label.name} lies, is not one structure of PS3.16{choice}; give "
+            f"one of its names or its code, for example {label.value}={label.name}@SCT:64033007:Kidney"
+        )
+    side = _side(region, found[0])
+    return replace(label, anatomic_region=found[0], laterality=label.laterality or side)
 
 
 def _label(value: int, name: str, category: Code, type_: Code) -> Label:

@@ -136,3 +136,23 @@ def test_an_unknown_name_carries_its_candidates() -> None:
         resolve_label(7, "Urinary bladder")
     assert (caught.value.value, caught.value.name) == (7, "Urinary bladder")
     assert "89837001" in {code.value for code in caught.value.candidates}
+
+
+@pytest.mark.parametrize("region", ["Left kidney", "left_kidney", "SCT:64033007:Kidney"])
+def test_a_lesion_lies_where_its_label_says(region: str) -> None:
+    label = parse_label(f"3=Cyst@{region}")
+    assert (label.name, label.category.value) == ("Cyst", "49755003")
+    assert label.anatomic_region == Code("64033007", "SCT", "Kidney")
+    assert (label.laterality is None) == (":" in region)
+
+
+def test_the_side_of_the_name_counts_before_that_of_the_region() -> None:
+    label = parse_label("3=Right cyst:SCT:12494005:Cyst@Kidney")
+    assert label.laterality is not None
+    assert label.laterality.meaning == "Right"
+
+
+@pytest.mark.parametrize("region", ["", "Kindey", "Nowhere at all"])
+def test_an_unknown_region_is_named_with_the_way_out(region: str) -> None:
+    with pytest.raises(TaskError, match=r"where label 3=Cyst lies, is not one structure.*3=Cyst@SCT:64033007:Kidney"):
+        parse_label(f"3=Cyst@{region}")
