@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
 from fewshot_node.dicom.objects.captures import write_captures
+from fewshot_node.dicom.objects.presentation_states import write_presentation_states
 from fewshot_node.dicom.objects.seg import write_segmentation
 from fewshot_node.dicom.objects.sr import write_report
 from fewshot_node.dicom.objects.structure_set import write_structure_set
@@ -34,7 +35,8 @@ BOTH = section("<summary><b>8 ", "### 8.1")
 SEGMENTATION = section("### 8.1", "### 8.2")
 REPORT = section("### 8.2", "### 8.3")
 STRUCTURE_SET = section("### 8.3", "### 8.4")
-CAPTURE = section("### 8.4", "</details>")
+CAPTURE = section("### 8.4", "### 8.5")
+PRESENTATION = section("### 8.5", "</details>")
 
 
 @pytest.fixture(params=[False, True], ids=["found", "nothing found"])
@@ -61,6 +63,22 @@ def test_secondary_captures_are_as_stated(
     tags = [*stated_tags(BOTH), *stated_tags(CAPTURE)]
     assert [tag for tag in tags if tag not in capture or capture[tag].is_empty] == []
     assert rules(CAPTURE)["Burned In Annotation"].startswith(f"{capture.BurnedInAnnotation}, ")
+
+
+@pytest.mark.parametrize("kind", list(TaskKind))
+def test_presentation_states_are_as_stated(
+    write_series: Callable[..., list[Path]], spec: Any, make_case: Any, kind: TaskKind
+) -> None:
+    case = make_case(write_series(spec), kind)
+    (state,) = write_presentation_states(case.result, case.volume, case.sources, case.uids)
+    tags = [*stated_tags(BOTH), *stated_tags(PRESENTATION)]
+    assert len(tags) > 20
+    assert [tag for tag in tags if tag not in state or state[tag].is_empty] == []
+    stated = rules(PRESENTATION)
+    assert stated["Content Label"] == state.ContentLabel
+    assert stated["Presentation LUT Shape"].startswith(f"{state.PresentationLUTShape};")
+    graphics = [one for item in state.GraphicAnnotationSequence for one in item.GraphicObjectSequence]
+    assert {f"{one.GraphicType} " in stated["Graphic Annotation Sequence"] for one in graphics} == {True}
 
 
 def test_a_structure_set_is_as_stated(write_series: Callable[..., list[Path]], any_spec: Any, make_case: Any) -> None:
