@@ -12,10 +12,12 @@ import numpy as np
 import pydicom
 import pytest
 
-from fewshot_node.config import load_settings
+from fewshot_node.config import ReceiveSettings, load_settings
 from fewshot_node.dicom.objects.volume import read_volume
+from fewshot_node.dicom.receive.receiver import Receiver
 from fewshot_node.evaluation.phantom_series import PhantomSeries, write_labels_nifti, write_series
 from fewshot_node.evaluation.phantoms import Phantom, PhantomSettings, torso_ct
+from fewshot_node.node import open_node
 from fewshot_node.tasks.registry import Registry
 from tests.cli.conftest import Printed
 from tests.conftest import OrthancServer
@@ -288,15 +290,45 @@ def test_images_from_the_pacs(add: Callable[..., Printed], run: Run, home: Path,
     assert "images from the PACS (C-GET)" in run("template", "show", "organs", "fetched").out
 
 
-@pytest.mark.orthanc
-def test_images_by_dicomweb(
-    add: Callable[..., Printed], run: Run, home: Path, series: PhantomSeries, orthanc: OrthancServer
-) -> None:
+@pytest.fixture
+def archived(series: PhantomSeries, orthanc: OrthancServer) -> OrthancServer:
+    """Orthanc with the series."""
     for path in series.files:
         request = urllib.request.Request(f"{orthanc.url}/instances", path.read_bytes(), method="POST")
         urllib.request.urlopen(request, timeout=10).close()
+    return orthanc
+
+
+@pytest.mark.orthanc
+def test_images_by_move(
+    add: Callable[..., Printed], run: Run, home: Path, series: PhantomSeries, archived: OrthancServer
+) -> None:
+    receive = ReceiveSettings(ae_title="FEWSHOT", host="127.0.0.1", port=0, reject_below_free_mb=0, min_free_mb=0)
+    node = open_node(load_settings(home))
+    with Receiver(receive, node.spool, node.ledger) as receiver:
+        text = home.read_text().replace('[receive]\nhost = "127.0.0.1"\nport = 1', "")
+        text = text.replace("[pacs]\nport = 1\ntimeout_s = 2", f"[pacs]\nport = {archived.dicom_port}\ntimeout_s = 20")
+        more = (
+            f'[receive]\nae_title = "FEWSHOT"\nhost = "127.0.0.1"\nport = {receiver.port}\nreject_below_free_mb = 0\n'
+        )
+        home.write_text(f"{text}\n{more}min_free_mb = 0\n")
+        body = json.dumps({"AET": "FEWSHOT", "Host": "127.0.0.1", "Port": receiver.port}).encode()
+        request = urllib.request.Request(f"{archived.url}/modalities/FEWSHOT", body, method="PUT")
+        urllib.request.urlopen(request, timeout=10).close()
+        added = add("--study", series.study_instance_uid, "--via", "move", "--name", "moved", series=None)
+        forget = urllib.request.Request(f"{archived.url}/modalities/FEWSHOT", method="DELETE")
+        urllib.request.urlopen(forget, timeout=10).close()
+    assert added.status == 0, added.error
+    assert "images from the PACS (C-MOVE)" in run("template", "show", "organs", "moved").out
+    assert len(node.spool.series_files(series.series_instance_uid)) == len(series.files)
+
+
+@pytest.mark.orthanc
+def test_images_by_dicomweb(
+    add: Callable[..., Printed], run: Run, home: Path, series: PhantomSeries, archived: OrthancServer
+) -> None:
     web = '[delivery.destinations.research]\nkind = "stow"\nurl = "%s"\ntimeout_s = 20\n'
-    home.write_text(home.read_text() + web % f"{orthanc.url}/dicom-web")
+    home.write_text(home.read_text() + web % f"{archived.url}/dicom-web")
     added = add("--study", series.study_instance_uid, "--via", "research", "--name", "web", series=None)
     assert added.status == 0, added.error
     shown = run("template", "show", "organs", "web").out
@@ -305,7 +337,7 @@ def test_images_by_dicomweb(
     refused(add("--study", "1.2.3", "--via", "research", series=None), "study 1.2.3")
     both = ("--study", "1.2.3", "--series-uid", "1.2.3.4", "--via", "research")
     refused(add(*both, series=None), "DICOMweb server research", "HTTP status 404: check the UIDs")
-    home.write_text(home.read_text().replace(str(orthanc.http_port), "1"))
+    home.write_text(home.read_text().replace(str(archived.http_port), "1"))
     refused(add(*both, series=None), "does not answer WADO-RS", "check that it runs, and its url")
 
 

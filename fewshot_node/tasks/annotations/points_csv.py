@@ -13,6 +13,7 @@ import numpy as np
 
 from fewshot_node.errors import TemplateError
 from fewshot_node.tasks.annotations.placing import RAS_TO_LPS
+from fewshot_node.tasks.annotations.recognise import READABLE
 from fewshot_node.tasks.annotations.records import Annotation, AnnotationFormat, Index, NamedPoint, Target
 
 _NAMES = ("label", "name", "landmark", "point")
@@ -25,6 +26,7 @@ _PLACES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("x", "y", "z"), "LPS"),
 )
 _FCSV_SYSTEMS = {"0": "RAS", "RAS": "RAS", "1": "LPS", "LPS": "LPS"}
+_SHOWN = 120
 _REMEDY = "write a first line label,x,y,z (LPS mm), label,r,a,s (RAS mm) or label,slice_index,row,column"
 
 
@@ -58,7 +60,9 @@ def _points(header: Sequence[str], table: Sequence[Sequence[str]], system: str, 
     named = next((header.index(name) for name in _NAMES if name in header), None)
     place = next(((keys, frame) for keys, frame in _PLACES if set(keys) <= set(header)), None)
     if named is None or place is None:
-        raise TemplateError(f"label file {target.path} has the columns {', '.join(header) or 'none'}: {_REMEDY}")
+        if len(header) < 2:
+            raise TemplateError(f"label file {target.path} is of no known format: give {READABLE}")
+        raise TemplateError(f"label file {target.path} has the columns {', '.join(header)[:_SHOWN]}: {_REMEDY}")
     keys, frame = place
     columns = [header.index(key) for key in keys]
     for number, row in enumerate(table, 1):

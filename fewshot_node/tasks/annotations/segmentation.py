@@ -1,5 +1,6 @@
 """Segments of a DICOM Segmentation (PS3.3 A.51)."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
 
 import highdicom as hd
@@ -73,7 +74,8 @@ def _placer(segmentation: hd.seg.Segmentation, number: int, target: Target) -> C
     def draw() -> BoolArray:
         try:
             volume = segmentation.get_volume(segment_numbers=[number])
-        except (AttributeError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        except (AttributeError, KeyError, ValueError, TypeError, RuntimeError, sqlite3.Error) as error:
+            # highdicom looks planes up in a table, and frames without a place have no column in it
             raise _unreadable(target) from error
         mask = (volume.array[..., 0] >= _HALF).astype(np.uint8)
         affine = np.asarray(volume.affine, dtype=np.float64)
