@@ -1,4 +1,7 @@
-"""Every kind of source times every kind of object: whole studies under dicom3tools, dcmtk, highdicom and dcmqi."""
+"""Every kind of source times every kind of object: whole studies under dicom3tools, dcmtk, highdicom and dcmqi.
+
+pydicom-seg, another independent reader, wants numpy below 2 and jsonschema below 4: it cannot be installed here.
+"""
 
 import re
 import shutil
@@ -20,7 +23,7 @@ from fewshot_node.dicom.objects.outbox import ResultFiles, write_result_files
 from fewshot_node.dicom.objects.sr import read_report
 from fewshot_node.output import OutputSettings
 from fewshot_node.records import TaskKind, Volume
-from tests.dicom.objects.conftest import OBLIQUE, Case, SeriesSpec, case_of, write_files
+from tests.dicom.objects.conftest import OBLIQUE, PATIENT, Case, SeriesSpec, case_of, write_files
 from tests.dicom.objects.test_seg_kinds import VALUES, expected_mm, of_kind, placed_mm
 
 MULTI: dict[str, Any] = {"multi_frame": True, "modality": "MR"}
@@ -249,3 +252,39 @@ def test_results_on_real_images_pass_the_gate(shared_data: Path, names: tuple[st
         "PR",
         "SR",
     ]
+
+
+NOBODY = dict.fromkeys(
+    (
+        "PatientName",
+        "PatientID",
+        "PatientBirthDate",
+        "PatientSex",
+        "StudyDate",
+        "StudyTime",
+        "AccessionNumber",
+        "StudyID",
+    )
+)
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")  # pydicom names the odd values
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"SpecificCharacterSet": "ISO_IR 100", "PatientName": "Müller^Jörg"},
+        {"SpecificCharacterSet": ["", "ISO 2022 IR 87"], "PatientName": "Yamada^Tarou=山田^太郎"},
+        {**NOBODY, "ReferringPhysicianName": None},
+        {"StudyInstanceUID": "1.02.3.4", "FrameOfReferenceUID": "1.2.03"},
+        {"PatientID": "x" * 70, "AccessionNumber": "y" * 20, "PatientAge": "12", "PatientWeight": "0"},
+        {"PatientBirthDate": "about 1950", "StudyTime": "10:11:12", "OtherPatientIDs": ["A", "B"]},
+    ],
+    ids=["latin", "japanese", "nobody", "uids", "too long", "no dates"],
+)
+def test_results_for_careless_senders_pass_the_gate(tmp_path: Path, changes: dict[str, Any]) -> None:
+    files = write_files(SeriesSpec(slices=2, changes=changes), tmp_path / "series")
+    case = case_of(files)
+    result = replace(case.result, output=OutputSettings(rtstruct=True, overlay="secondary-capture"))
+    written = write_result_files(result, case.volume, files, case.uids, tmp_path / "task")
+    name = changes.get("PatientName", PATIENT["PatientName"])
+    assert {str(pydicom.dcmread(path).PatientName) for path in written.paths} == {name or ""}

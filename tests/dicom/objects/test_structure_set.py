@@ -19,6 +19,8 @@ from fewshot_node.dicom.objects.outlines import outlines
 from fewshot_node.dicom.objects.structure_set import write_structure_set
 from fewshot_node.output import OutputSettings
 from fewshot_node.records import TaskKind
+from fewshot_node.tasks.annotations import rtstruct
+from fewshot_node.tasks.annotations.records import Target
 from tests.dicom.objects.conftest import KIDNEY, LIVER, SPLEEN, Case
 
 Write = Callable[..., list[Path]]
@@ -116,6 +118,19 @@ def test_masks_come_back_in_mm_and_the_gate_lets_them_out(
         expected = {tuple(np.round(place, 2) + 0.0) for place in case.volume.to_mm(voxels)}
         assert voxels_mm(read, case, label.name) == expected
     assert regions(read)["spleen"] == [], "looked for, and not there"
+
+
+def test_it_comes_back_as_labels_of_a_template(
+    write_series: Write, any_spec: Any, make_case: Any, tmp_path: Path
+) -> None:
+    """The reader of templates was written for the structure sets of others."""
+    case = ring(make_case(write_series(any_spec)))
+    structures = write_structure_set(case.result, case.volume, case.sources, case.uids)
+    read = rtstruct.read(structures, Target(tmp_path / "structures.dcm", case.volume))
+    assert [region.names[0] for region in read.regions] == ["liver", "left kidney"]
+    for region, label in zip(read.regions, (LIVER, KIDNEY), strict=True):
+        assert np.array_equal(region.draw(), case.result.label_map == label.value)
+        assert region.type == label.type
 
 
 def test_landmarks_are_points(write_series: Write, any_spec: Any, make_case: Any) -> None:
