@@ -208,6 +208,21 @@ class DeliverySettings(_Section):
         return tuple(dict.fromkeys(self.tasks.get(task_name, self.to)))
 
 
+class ExchangeSettings(_Section):
+    """Whose exported tasks are taken."""
+
+    trusted_keys: tuple[Path, ...] = ()
+    """Public keys (PEM, Ed25519); a file that is signed with another one is refused."""
+    require_signature: bool = False
+    max_mb: Annotated[int, Field(ge=1, le=4000)] = 2000
+
+    @model_validator(mode="after")
+    def _keys_to_require(self) -> "ExchangeSettings":
+        if self.require_signature and not self.trusted_keys:
+            raise ValueError("require_signature needs trusted_keys: anybody can sign with a key of their own")
+        return self
+
+
 class PrefectSettings(_Section):
     """Which Prefect server shows and queues the work."""
 
@@ -241,6 +256,7 @@ class NodeSettings(_Section):
     pull: PullSettings = PullSettings()
     pacs: PacsSettings = PacsSettings()
     delivery: DeliverySettings = DeliverySettings()
+    exchange: ExchangeSettings = ExchangeSettings()
     prefect: PrefectSettings = PrefectSettings()
     worker: WorkerSettings = WorkerSettings()
 
@@ -305,6 +321,8 @@ def _from_folder(section: SectionT, folder: Path) -> SectionT:
 def _placed(value: Any, folder: Path) -> Any:
     if isinstance(value, Path):
         return (folder / value).resolve()
+    if isinstance(value, tuple):
+        return tuple(_placed(inner, folder) for inner in value)
     if isinstance(value, dict):
         return {key: _placed(inner, folder) for key, inner in value.items()}
     return _from_folder(value, folder) if isinstance(value, _Section) else value

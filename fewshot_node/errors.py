@@ -15,6 +15,7 @@ The tree is split by what the caller does next::
     │   │   ├── AmbiguousLabelError     a name that stands for several concepts, or for none
     │   │   └── RuleError               a routing rule that cannot be evaluated
     │   ├── TemplateError           an annotated example that cannot be used
+    │   ├── ArchiveError            an exported task that must not be imported
     │   ├── EvaluationError         a suite that cannot be scored
     │   ├── CheckpointError         a model folder that cannot be loaded
     │   ├── ConformanceError        a result object that must not leave
@@ -103,6 +104,10 @@ class EvaluationError(PermanentError):
 
 class TemplateError(PermanentError):
     """An annotated example that cannot be used."""
+
+
+class ArchiveError(PermanentError):
+    """A file with an exported task that is damaged, altered, hostile or not trusted."""
 
 
 class CheckpointError(PermanentError):

@@ -19,6 +19,7 @@ from fewshot_node.cli import (
     demo,
     doctor,
     evaluate,
+    exchange,
     pacs,
     pretrain,
     proposals,
@@ -76,6 +77,7 @@ app.add_typer(deliveries.app, name="delivery", help="See where results went; sen
 app.add_typer(route.app, name="route", help="See which task a series goes to, and why.")
 app.add_typer(pacs.app, name="pacs", help="Talk to the configured PACS.")
 app.add_typer(pretrain.app, name="pretrain", help="Make the embedded models again.")
+exchange.register(tasks.app)
 proposals.register(templates.app)
 crossval.register(tasks.app)
 serve.register(app)

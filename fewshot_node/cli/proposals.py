@@ -49,10 +49,13 @@ def proposed(
 def accept(context: typer.Context, task: TaskName, name: ProposalName, by: By = "") -> None:
     """Make a correction a template of the task's draft."""
     from fewshot_node.tasks.corrections.accept import accept as accept_proposal
+    from fewshot_node.tasks.origin import operating_user
     from fewshot_node.tasks.registry import Registry
 
     registry = Registry(cli_state(context).settings.tasks)
-    template = accept_proposal(registry, task, name, by or _account(), lambda proposal: _images(context, proposal))
+    template = accept_proposal(
+        registry, task, name, by or operating_user(), lambda proposal: _images(context, proposal)
+    )
     typer.echo(
         f"task {task}: template {template.name} with {len(template.array)} slices; next: fewshot-node task fit {task}"
     )
@@ -67,9 +70,10 @@ def reject(
 ) -> None:
     """Say that a correction shall not become a template; it is not proposed again."""
     from fewshot_node.tasks.corrections.accept import reject as reject_proposal
+    from fewshot_node.tasks.origin import operating_user
     from fewshot_node.tasks.registry import Registry
 
-    rejected = reject_proposal(Registry(cli_state(context).settings.tasks), task, name, by or _account(), reason)
+    rejected = reject_proposal(Registry(cli_state(context).settings.tasks), task, name, by or operating_user(), reason)
     typer.echo(f"task {task}: proposal {name} is rejected by {rejected.decided_by}")
 
 
@@ -92,13 +96,3 @@ def _images(context: typer.Context, proposal: "Proposal") -> Sequence[Path]:
             f"--series {proposal.series_instance_uid}), then accept again"
         )
     return files
-
-
-def _account() -> str:
-    import getpass
-    import os
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # an account without a name, as containers have
-        return f"uid {os.getuid()}"

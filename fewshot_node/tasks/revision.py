@@ -9,13 +9,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fewshot_node.disk import whole_folder
 from fewshot_node.errors import TaskError
-from fewshot_node.tasks.storage import folder_digests, read_json, write_json
+from fewshot_node.tasks.storage import file_digest, folder_digests, read_json, write_json
 from fewshot_node.tasks.task import PublishedTask, definition_from_data
 from fewshot_node.uids import digest_parts
 from fewshot_node.vision.adapters import load_adapter
 
 _MANIFEST = "manifest.json"
 _PROVENANCE = "provenance.json"
+_TEMPLATES = "templates/"
+IMPORTED = "imported.json"
+"""Beside a revision that came from another site: from where, when, and whether its templates came too."""
 _COPIED = ("definition.json", "fit.json", "adapter.safetensors", "templates")
 
 
@@ -97,15 +100,42 @@ def load_revision(folder: Path) -> PublishedTask:
     )
 
 
+def reseal_revision(folder: Path, task: str, revision: int) -> str:
+    """Give a revision that nobody has seen yet the name and number that it has here; return its digest.
+
+    The digest stays as it is where both do: the revision then is the same one as at its origin.
+    """
+    manifest = _Manifest.model_validate(read_json(folder / _MANIFEST))
+    if (manifest.task, manifest.revision) == (task, revision):
+        return manifest.digest
+    definition = read_json(folder / "definition.json")
+    write_json(folder / "definition.json", {**definition, "name": task})
+    files = {**manifest.files, "definition.json": file_digest(folder / "definition.json")}
+    renamed = manifest.model_copy(update={"task": task, "revision": revision, "files": files})
+    sealed = renamed.model_copy(update={"digest": renamed.computed_digest()})
+    write_json(folder / _MANIFEST, sealed.model_dump(mode="json"))
+    return sealed.digest
+
+
 _REMEDY = "restore the revision from a backup, or publish the task again"
 
 
 def _verify(manifest: _Manifest, folder: Path) -> None:
     found = folder_digests(folder)
     found.pop(_MANIFEST)
-    differing = sorted(name for name in {*found, *manifest.files} if found.get(name) != manifest.files.get(name))
+    found.pop(IMPORTED, None)
+    stated = manifest.files
+    if _came_without_templates(folder):
+        stated = {name: digest for name, digest in stated.items() if not name.startswith(_TEMPLATES)}
+    differing = sorted(name for name in {*found, *stated} if found.get(name) != stated.get(name))
     if differing:
         raise TaskError(f"{folder} was altered after it was published ({', '.join(differing)}): {_REMEDY}")
     placed = (manifest.task, manifest.revision) == (folder.parent.parent.name, int(folder.name))
     if not placed or manifest.computed_digest() != manifest.digest:
         raise TaskError(f"{folder / _MANIFEST} was altered after it was published: {_REMEDY}")
+
+
+def _came_without_templates(folder: Path) -> bool:
+    """Tell whether a revision is complete without its templates: the adapter's weights are enough to run it."""
+    note = folder / IMPORTED
+    return note.is_file() and read_json(note).get("templates") is False

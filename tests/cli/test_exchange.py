@@ -1,0 +1,71 @@
+"""Tasks to and from other sites, as a person types it and reads it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fewshot_node.evaluation.phantom_series import write_labels_nifti, write_series
+from fewshot_node.evaluation.phantoms import PhantomSettings, torso_ct
+from tests.cli.conftest import Printed
+
+Run = Callable[..., Printed]
+SMALL = PhantomSettings(slices=14, rows=64, columns=64, slice_mm=14.0, pixel_mm=6.0)
+
+
+@pytest.fixture
+def published(run: Run, tmp_path: Path) -> str:
+    taught = torso_ct(5, SMALL)
+    series = write_series(taught, tmp_path / "taught", patient_index=5)
+    write_labels_nifti(taught, tmp_path / "labels.nii.gz")
+    run("task", "add", "organs", "--label", "1=Liver", "--rule", "Modality=CT", "--adapter", "lda")
+    labels = ["--labels", tmp_path / "labels.nii.gz", "--ignore-others"]
+    assert run("template", "add", "organs", "--series", series.folder, *labels).status == 0
+    assert run("task", "fit", "organs").status == 0
+    assert run("task", "publish", "organs").status == 0
+    return "organs"
+
+
+def test_a_task_goes_to_another_name_and_into_service(run: Run, home: Path, published: str, tmp_path: Path) -> None:
+    made = run("task", "keygen", tmp_path / "site.pem")
+    assert "site.pub.pem: for exchange.trusted_keys" in made.out
+    file = tmp_path / "organs.task"
+    written = run("task", "export", published, "--out", file, "--sign", tmp_path / "site.pem")
+    assert written.status == 0, written.error
+    assert "SHA-256" in written.out
+    assert "it holds 1 templates: slices of patients' images" in written.out
+    assert "--without-templates leaves them out" in written.out
+    assert "nothing was imported" in run("task", "import", file).out
+    home.write_text(home.read_text() + '[exchange]\ntrusted_keys = ["site.pub.pem"]\nrequire_signature = true\n')
+    done = run("task", "import", file, "--as", "west")
+    assert done.status == 0, done.error
+    assert "task west revision 1 is imported" in done.out
+    assert "it takes no series yet" in done.out
+    assert "it was signed with a trusted key" in done.out
+    assert "next: fewshot-node task adopt west 1" in done.out
+    assert "task west revision 1 is live" in run("task", "adopt", "west", "1").out
+    assert run("task", "show", "west").status == 0
+
+
+def test_without_templates_that_is_said(run: Run, published: str, tmp_path: Path) -> None:
+    file = tmp_path / "organs.task"
+    written = run("task", "export", published, "--out", file, "--without-templates")
+    assert "patients' images" not in written.out
+    assert "not signed" in written.out
+    done = run("task", "import", file, "--as", "west")
+    assert "it was not signed" in done.out
+    assert "it came without templates" in done.out
+
+
+def test_refusals_are_messages(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "other.task").write_bytes(b"nothing of ours, and longer than the end of an archive")
+    refused = run("task", "import", tmp_path / "other.task")
+    assert (refused.status, "does not end like an exported task" in refused.error) == (1, True)
+    assert "Traceback" not in refused.error
+    refused = run("task", "export", "organs", "--out", tmp_path / "x.task")
+    assert (refused.status, "no task 'organs'" in refused.error) == (1, True)
+    run("task", "add", "organs", "--label", "1=Liver")
+    refused = run("task", "export", "organs", "--out", tmp_path / "x.task")
+    assert (refused.status, "fit it and publish it" in refused.error) == (1, True)
+    refused = run("task", "adopt", "organs", "1")
+    assert (refused.status, "no imported revision 1 that waits: waiting are none" in refused.error) == (1, True)
