@@ -152,6 +152,17 @@ def test_slices_without_a_label_count_as_true_negatives(
     assert 0 <= found.mean <= 1
 
 
+def test_a_negative_template_is_asked_about_too(
+    discs: TaskDefinition, templates: list[Template], make_template: Make, engines: Engines
+) -> None:
+    one = make_template(9)
+    empty = replace(one, array=np.full_like(one.array, 400.0), label_map=np.zeros_like(one.label_map))
+    report = crossvalidate(discs, [*templates[:2], empty], engines, CrossvalSettings(("lda",), curve_draws=0)).report
+    scores = report.result(Candidate("lda", "none")).scores
+    assert {score.metric for score in scores if score.patient == "t9"} == {"tnr", "fp_slices"}
+    assert {score.patient for score in scores if score.metric == "iou"} == {"t1", "t2"}
+
+
 def test_landmarks_are_scored_in_mm_and_at_ten_pixels(
     middles: TaskDefinition,
     make_template: Make,
