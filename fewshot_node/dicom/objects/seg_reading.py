@@ -74,7 +74,7 @@ def read_segmentation(source: Path | Dataset, volume: Volume, only: int | None =
     uid = str(dataset.get("SOPInstanceUID"))
     _require_same_series(dataset, volume, uid)
     labels = tuple(_labels(dataset, uid))
-    canvas = _Canvas(np.zeros(volume.array.shape, np.uint8), np.zeros(volume.array.shape, np.uint16))
+    canvas = _Canvas(np.zeros(volume.array.shape, np.uint8), np.zeros(volume.array.shape, np.uint8))
     overlapping = sum(
         canvas.add(_place(plane, frame.numbers, volume, uid), frame)
         for plane, frame in _labelled_frames(dataset, uid, only)
@@ -89,7 +89,7 @@ class _Frame:
     """One frame: uint8 segment numbers, 0 elsewhere, and how strongly each pixel belongs to its segment."""
 
     numbers: LabelArray
-    weights: NDArray[np.unsignedinteger]
+    weights: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +97,7 @@ class _Canvas:
     """The label map that frames are laid onto, and the weight of what each voxel has."""
 
     label_map: LabelArray
-    weights: NDArray[np.uint16]
+    weights: NDArray[np.uint8]
 
     def add(self, place: tuple[NDArray[np.intp], ...], frame: _Frame) -> int:
         """Lay a frame onto `place`, its labelled pixels in row-major order; return how many lie on another segment."""
@@ -210,7 +210,8 @@ def _read_frame(dataset: Dataset, frame_index: int, pixels: NDArray[np.unsignedi
     mask = pixels > 0
     if kind == "FRACTIONAL":
         mask = pixels >= _FRACTION * int(dataset.MaximumFractionalValue)
-    return _Frame(mask.astype(np.uint8) * np.uint8(identification.ReferencedSegmentNumber), pixels)
+    weights = np.minimum(pixels, 255).astype(np.uint8)  # a fraction has 8 bits (PS3.3 C.8.20.2)
+    return _Frame(mask.astype(np.uint8) * np.uint8(identification.ReferencedSegmentNumber), weights)
 
 
 def _place(
