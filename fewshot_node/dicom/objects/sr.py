@@ -18,7 +18,7 @@ AIR is a supplement for trial implementation; number 6.5.3.1 is that of its revi
 sections are named by their titles. TID 1500 is extensible: readers pass over what they do not know.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from highdicom.sr import (
     CodeContentItem,
@@ -47,6 +47,7 @@ from fewshot_node.dicom.objects.sr_codes import (
     RELATED_OBJECTS,
     RENDERING,
     SEGMENTATION_RESULT,
+    SOURCE,
     SUMMARY,
     WITH_FINDINGS,
     WITHOUT_FINDINGS,
@@ -151,14 +152,15 @@ def _reference(one: Dataset) -> Dataset:
 def _content(groups: GroupWriter, images: Sequence[Dataset], objects: Sequence[Dataset]) -> Dataset:
     """Return the root of the content tree."""
     result, volume = groups.result, groups.volume
-    library = list(_library(images, volume))
     report = MeasurementReport(
         observation_context=_observer(result, groups.uids),
         procedure_reported=PROCEDURES.get(volume.modality, OTHER_PROCEDURE),
         imaging_measurements=[groups.write(finding) for finding in segments(result)],
-        referenced_images=library if _has_modality_code(library[0]) else None,
     )
     root: Dataset = report[0]
+    library = _library(images, volume)
+    if library is not None:
+        root.ContentSequence.insert(len(root.ContentSequence) - 1, library)  # before the measurements (TID 1500)
     root.ContentSequence.append(_summary(result))
     if objects:
         root.ContentSequence.append(_container(RELATED_OBJECTS, [_item(one) for one in objects]))
@@ -204,26 +206,32 @@ def _item(one: Dataset) -> ImageContentItem | CompositeContentItem:
     )
 
 
-def _library(images: Sequence[Dataset], volume: Volume) -> Iterator[Dataset]:
-    """Give the images for the library (TID 1600) with modality, rows and columns, and Frame of Reference.
+def _library(images: Sequence[Dataset], volume: Volume) -> ContainerContentItem | None:
+    """Return the library of the images (TID 1600): one group, since they share what is said of them.
 
-    Their geometry stays with the images: repeating it is optional, and costs more than all the rest of
-    the report. A derived Frame of Reference is not claimed to be the source's.
+    Modality, rows and columns, and the Frame of Reference that the source states (a derived one is not claimed to
+    be the source's) stand once, at the group. The images' geometry stays with them: repeating it is optional, and
+    costs more than all the rest of the report. None where highdicom knows no modality for the SOP class, which the
+    library must state.
     """
-    for image in images:
-        entry = Dataset()
-        for keyword in ("SOPClassUID", "SOPInstanceUID", "Rows", "Columns"):
-            entry[keyword] = image[keyword]
-        entry.Modality = "OT"  # keeps highdicom from describing the geometry; the code is the SOP class's
-        if volume.frame_of_reference_stated:
-            entry.FrameOfReferenceUID = volume.frame_of_reference_uid
-        yield entry
-
-
-def _has_modality_code(image: Dataset) -> bool:
-    """Tell whether highdicom knows a modality for the image's SOP class, which the library must state."""
+    shared = Dataset()
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "Rows", "Columns"):
+        shared[keyword] = images[0][keyword]
+    shared.Modality = "OT"  # keeps highdicom from describing the geometry; the code is the SOP class's
+    if volume.frame_of_reference_stated:
+        shared.FrameOfReferenceUID = volume.frame_of_reference_uid
     try:
-        ImageLibraryEntryDescriptors(image)
+        descriptors = ImageLibraryEntryDescriptors(shared)
     except ValueError:
-        return False
-    return True
+        return None
+    group = _container(codes.DCM.ImageLibraryGroup, [*descriptors, *(_entry(image) for image in images)])
+    return _container(codes.DCM.ImageLibrary, [group])
+
+
+def _entry(image: Dataset) -> ImageContentItem:
+    return ImageContentItem(
+        name=SOURCE,
+        referenced_sop_class_uid=image.SOPClassUID,
+        referenced_sop_instance_uid=image.SOPInstanceUID,
+        relationship_type=RelationshipTypeValues.CONTAINS,
+    )

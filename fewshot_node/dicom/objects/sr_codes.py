@@ -23,3 +23,6 @@ RELATED_OBJECTS = codes.DCM.SupplementaryData
 SEGMENTATION_RESULT = codes.DCM.SegmentationResult
 RENDERING = codes.DCM.PartialRenderingForPresentation
 PRESENTATION_STATE = codes.DCM.PresentationState
+
+SOURCE = Code("260753009", "SCT", "Source")
+"""Name of the images in the library."""

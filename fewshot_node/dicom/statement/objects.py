@@ -124,8 +124,8 @@ def _report() -> tuple[str, ...]:
                 ("Procedure reported", f"by modality: {procedures}; else {_code(sr.OTHER_PROCEDURE)}"),
                 (
                     "Image Library (TID 1600)",
-                    "the source images, with modality, rows and columns, and the Frame of Reference where the "
-                    "source states it",
+                    "the source images in one group, which has modality, rows and columns, and the Frame of Reference "
+                    "where the source states it",
                 ),
                 (
                     "Measurement groups",
@@ -160,8 +160,9 @@ def _report() -> tuple[str, ...]:
         "result, and is there when nothing was found, with the procedure, the summary and each structure as absent. "
         "From AIR 6.5.3.1 (General Result Encoding) come series, description and Contributing Equipment, from its "
         "sections on Qualitative Findings, Measurements, Locations, Regions and Tracking Identifiers the SOP class, "
-        "the templates and the tracking UIDs shared with the Segmentation, from Root Results the last two contents "
-        "of the table. Certainty is the method's own score of the presence, not a probability proven on patients.",
+        "the templates and the tracking UIDs shared with the Segmentation, from Root Results the Qualitative "
+        "Evaluations and the references to the other objects. Certainty is the method's own score of the presence, "
+        "not a probability proven on patients.",
     )
 
 

@@ -202,6 +202,25 @@ def test_what_is_no_anatomy_has_no_site_of_its_own(write_series: Write, spec: An
     assert group.finding_sites == []
 
 
+def test_the_library_has_every_source_image_and_says_once_what_they_share(
+    write_series: Write, any_spec: Any, make_case: Any
+) -> None:
+    case = make_case(write_series(any_spec))
+    (group,) = _at_root(_write(case), "111028")
+    images = [item for item in group.ContentSequence if item.ValueType == "IMAGE"]
+    listed = [str(item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID) for item in images]
+    assert listed == [str(source.SOPInstanceUID) for source in case.sources]
+    assert not any("ContentSequence" in item for item in images)
+    shared = {item.ConceptNameCodeSequence[0].CodeMeaning: item for item in group.ContentSequence if item not in images}
+    modality = shared.pop("Modality").ConceptCodeSequence[0].CodeValue
+    sizes = [
+        float(shared.pop(f"Pixel Data {name}").MeasuredValueSequence[0].NumericValue) for name in ("Rows", "Columns")
+    ]
+    assert (modality, sizes) == (any_spec.modality, [any_spec.rows, any_spec.columns])
+    frames = [item.UID for item in shared.values()]
+    assert frames == ([case.volume.frame_of_reference_uid] if any_spec.frame_of_reference else [])
+
+
 @pytest.mark.parametrize("multi_frame", [False, True])
 def test_on_a_single_slice_a_structure_is_a_frame_of_its_segment_with_an_area(
     write_series: Write, spec: Any, make_case: Any, save: Save, multi_frame: bool
