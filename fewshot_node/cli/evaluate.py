@@ -29,7 +29,10 @@ def evaluate(
     methods: Annotated[str, typer.Option(help="Rows, separated by commas.")] = "default",
     encoder: Annotated[str, typer.Option(help="Folder or hub name; 'embedded' is the packaged one.")] = "embedded",
     refine: Annotated[str, typer.Option(help="none, walker, sam, by commas; each row's default without it.")] = "",
-    sam: Annotated[str | None, typer.Option(help="Folder or hub name of SAM.")] = None,
+    sam: Annotated[
+        str, typer.Option(help="Folder, .pth or hub name of SAM, for --refine sam and PerSAM.")
+    ] = "embedded",
+    universeg: Annotated[str, typer.Option(help="Published .pt file of UniverSeg, or a folder.")] = "embedded",
     prompts: Annotated[str, typer.Option(help="random, box, ours, by commas: how a refinement is asked.")] = "",
     shots: Annotated[str, typer.Option(help="Teaching patients, by commas.")] = "5",
     draws: Annotated[int, typer.Option(min=1, help="Random choices of the teaching patients.")] = 10,
@@ -43,16 +46,12 @@ def evaluate(
     """Compare methods: every one learns from the same templates and answers for the same other patients."""
     from fewshot_node.evaluation.compare import Protocol, compare, paired_tests, rows_as_data
     from fewshot_node.evaluation.folders import read_source
-    from fewshot_node.evaluation.pipeline_method import FeatureMemory
-    from fewshot_node.evaluation.rows import entries
-    from fewshot_node.vision.backbone import load_encoder
-    from fewshot_node.vision.sam import load_sam
+    from fewshot_node.evaluation.rows import Models, entries
 
     if unit not in ("slice", "volume"):
         raise typer.BadParameter(f"{unit!r}: give slice or volume", param_hint="--unit")
     protocol = Protocol(_numbers(shots), draws, "slice" if unit == "slice" else "volume", ceiling)
-    memory = FeatureMemory(load_encoder(encoder))
-    rows = entries(_names(methods), _names(refine), encoder, memory, load_sam(sam) if sam else None, _names(prompts))
+    rows = entries(_names(methods), _names(refine), Models(encoder, sam, universeg), _names(prompts))
     read = [read_source(folder, _names(labels)) for folder in suites]
     # A line a stage is for a node's log: here it would come some thousand times.
     logging.getLogger("fewshot_node").setLevel(logging.WARNING)

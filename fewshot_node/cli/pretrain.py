@@ -69,6 +69,35 @@ def sam(
     pretrain_promptable(out, work, PromptableSettings(**given))
 
 
+@app.command()
+def universeg(
+    out: Annotated[Path, typer.Option(help="Folder of the model, written at every checkpoint.")],
+    work: Annotated[Path, typer.Option(help="Folder of the run's state; the same command resumes there.")],
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps in all.")] = None,
+    batch_tasks: Annotated[int | None, typer.Option(min=1, help="Tasks a step.")] = None,
+    image_px: Annotated[int | None, typer.Option(min=32, help="Side of an image as the model sees it.")] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="Channels of a level.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(min=0.0, help="Peak rate.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    checkpoint_every_s: Annotated[float | None, typer.Option(min=0.0, help="Seconds between checkpoints.")] = None,
+) -> None:
+    """Train a small UniverSeg, a rival to compare with, on the encoder's synthetic images."""
+    from fewshot_node.pretrain.universeg.training import UniverSegSettings, pretrain_universeg
+
+    given = _given(
+        steps=steps,
+        batch_tasks=batch_tasks,
+        image_px=image_px,
+        width=width,
+        learning_rate=learning_rate,
+        seed=seed,
+        threads=threads,
+        checkpoint_every_s=checkpoint_every_s,
+    )
+    pretrain_universeg(out, work, UniverSegSettings(**given))
+
+
 def _given(**options: Any) -> dict[str, Any]:
     """Return the options that were given, and show the run's log."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

@@ -21,12 +21,12 @@ FloatArray = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelMap:
-    """Two variants of one synthetic anatomy.
+    """Two variants of one synthetic anatomy, or more.
 
     Attributes
     ----------
     structures
-        uint8 ``(2, side, side)``: the structure at each pixel; 0 is outside the body.
+        uint8 ``(variants, side, side)``: the structure at each pixel; 0 is outside the body.
     label_of
         uint8 ``(MAX_STRUCTURES,)``: structure to label; several structures may share one.
     material_of
@@ -38,14 +38,14 @@ class LabelMap:
     material_of: NDArray[np.uint8]
 
     def __post_init__(self) -> None:
-        if self.structures.dtype != np.uint8 or self.structures.ndim != 3 or len(self.structures) != VARIANTS:
-            raise ValueError(f"structures must be uint8 ({VARIANTS}, side, side), not {self.structures.shape}")
+        if self.structures.dtype != np.uint8 or self.structures.ndim != 3 or len(self.structures) < VARIANTS:
+            raise ValueError(f"structures must be uint8 ({VARIANTS} or more, side, side), not {self.structures.shape}")
         for name, table in (("label_of", self.label_of), ("material_of", self.material_of)):
             if table.shape != (MAX_STRUCTURES,) or table.dtype != np.uint8:
                 raise ValueError(f"{name} must be uint8 ({MAX_STRUCTURES},), not {table.dtype} {table.shape}")
 
     def labels(self) -> NDArray[np.uint8]:
-        """Return the label at each pixel, uint8 ``(2, side, side)``."""
+        """Return the label at each pixel, uint8 ``(variants, side, side)``."""
         return self.label_of[self.structures]
 
 
@@ -74,8 +74,8 @@ def _paint(canvas: NDArray[np.uint8], coordinates: FloatArray, blob: Blob, value
     canvas[rows, columns][u + v < 1] = value
 
 
-def random_label_map(rng: np.random.Generator, side: int = 320) -> LabelMap:
-    """Draw one synthetic anatomy in two variants on a ``side`` x ``side`` grid."""
+def random_label_map(rng: np.random.Generator, side: int = 320, variants: int = VARIANTS) -> LabelMap:
+    """Draw one synthetic anatomy in two variants, or more, on a ``side`` x ``side`` grid."""
     anatomy = random_anatomy(rng)
     unit_px = side * float(np.exp(rng.uniform(np.log(0.3), np.log(0.8))))
     stretch = float(np.exp(rng.normal(0, 0.2)))
@@ -83,8 +83,8 @@ def random_label_map(rng: np.random.Generator, side: int = 320) -> LabelMap:
     plain = np.stack(np.broadcast_arrays(axis[None, :] * np.float32(stretch), axis[:, None]))
     shared = plain + _smooth_field(rng, 5, side, 0.06) + _smooth_field(rng, 12, side, 0.02)
     jitter = float(rng.uniform(0.02, 0.2))
-    structures = np.zeros((VARIANTS, side, side), np.uint8)
-    for variant in range(VARIANTS):
+    structures = np.zeros((variants, side, side), np.uint8)
+    for variant in range(variants):
         coordinates = shared + _smooth_field(rng, 6, side, 0.25 * jitter)
         for structure, blobs in anatomy.parts:
             for blob in blobs:

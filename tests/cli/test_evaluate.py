@@ -57,6 +57,20 @@ def test_a_table_tests_and_json(discs: Path, tmp_path: Path) -> None:
     assert f"{found['mean']:.3f}" in result.output
 
 
+def test_rivals_are_rows_of_the_same_table(discs: Path, tmp_path: Path) -> None:
+    target = tmp_path / "rows.json"
+    options = ["--methods", "lda,persam,persam-f,universeg", "--refine", "none", "--shots", "2", "--draws", "1"]
+    result = CliRunner().invoke(app, ["evaluate", str(discs), *options, "--json", str(target)])
+    assert result.exit_code == 0, result.output
+    found = {(row["method"], row["encoder"], row["refine"]) for row in json.loads(target.read_text())}
+    assert found == {
+        ("lda", "embedded", "none"),
+        ("persam", "sam:embedded", "-"),
+        ("persam-f", "sam:embedded", "-"),
+        ("universeg", "-", "-"),
+    }
+
+
 def test_the_ceiling_is_a_row_of_its_own(discs: Path, tmp_path: Path) -> None:
     target = tmp_path / "rows.json"
     options = [
@@ -150,6 +164,8 @@ def test_the_papers_table_is_methods_by_structures_in_percent(discs: Path, tmp_p
     ("options", "message"),
     [
         (["--methods", "magic"], "method 'magic' is unknown"),
+        (["--methods", "universeg", "--universeg", "gone.pt"], "gone.pt: no such UniverSeg checkpoint"),
+        (["--methods", "persam", "--sam", "/gone"], "no such SAM folder"),
         (["--unit", "pixel"], "give slice or volume"),
         (["--shots", "few"], "give whole numbers"),
         (["--shots", "9"], "leave none to ask"),

@@ -1,0 +1,1 @@
+"""The embedded UniverSeg: its published architecture, small, learnt from synthetic images alone."""
