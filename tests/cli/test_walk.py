@@ -58,6 +58,7 @@ def results_in(printed: Printed) -> list[pydicom.Dataset]:
     return [pydicom.dcmread(line) for line in printed.out.splitlines() if line.endswith(".dcm")]
 
 
+@pytest.mark.timeout(600)  # the default adapter, twice a machine that others use
 def test_five_commands_of_the_readme_to_a_live_task(run: Run, tmp_path: Path) -> None:
     taught, new = torso_ct(5, SMALL), torso_ct(6, SMALL)
     series = write_series(taught, tmp_path / "taught", patient_index=5)

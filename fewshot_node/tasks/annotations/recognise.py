@@ -64,7 +64,7 @@ def recognise(path: Path) -> AnnotationFormat | None:
         return AnnotationFormat.PNG
     if _is_nifti(head):
         return AnnotationFormat.NIFTI
-    return format_of(read_dicom(path), path) if head[128:132] == b"DICM" else None
+    return format_of(read_dicom(path, ["SOPClassUID"]), path) if head[128:132] == b"DICM" else None
 
 
 def _is_nifti(head: bytes) -> bool:
@@ -72,8 +72,8 @@ def _is_nifti(head: bytes) -> bool:
     return len(head) >= _NIFTI_SIZES[0] and not sizes.isdisjoint(_NIFTI_SIZES)
 
 
-def read_dicom(path: Path) -> Dataset:
-    """Read a DICOM file.
+def read_dicom(path: Path, tags: list[str] | None = None) -> Dataset:
+    """Read a DICOM file, or only some of its attributes.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def read_dicom(path: Path) -> Dataset:
         It is damaged.
     """
     try:
-        return pydicom.dcmread(path)
+        return pydicom.dcmread(path, stop_before_pixels=tags is not None, specific_tags=list(tags) if tags else None)
     except Exception as error:
         raise TemplateError(f"label file {path} is damaged DICOM ({type(error).__name__}): export it again") from error
 

@@ -120,7 +120,11 @@ def _point(graphic: Graphic, target: Target) -> tuple[float, float, float]:
 
 def _drawer(areas: list[Graphic], name: str, target: Target) -> Callable[[], BoolArray]:
     def draw() -> BoolArray:
-        contours = (_contour(one, name, target) for one in areas)
+        try:
+            contours = [_contour(one, name, target) for one in areas]
+        except (AttributeError, IndexError, ValueError) as error:
+            message = f"label file {target.path}: an area of {name} lacks its image or its points"
+            raise TemplateError(f"{message}: export it again") from error
         return fill((one for one in contours if one is not None), target, name)
 
     return draw

@@ -1,6 +1,7 @@
 """What is written in each format comes back at the same place in mm."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -321,6 +322,29 @@ def test_other_grid_is_resampled_when_told(axial: Case, tmp_path: Path, kind: st
     assert "--resample" in str(caught.value)
     assert "mm" in str(caught.value)
     np.testing.assert_array_equal(axial.read(path, resample=True), axial.truth)
+
+
+def test_labels_that_reach_beyond_the_series_are_told(axial: Case, tmp_path: Path) -> None:
+    affine = np.diag([-1.0, -1, 1, 1]) @ axial.phantom.affine[:, [2, 1, 0, 3]]
+    affine[2, 3] += 75.0  # towards the head, by 3.75 slices
+    nib.save(nib.Nifti1Image(axial.truth.astype(np.uint8).transpose(2, 1, 0), affine), tmp_path / "high.nii")
+    annotation = read_annotation(Target(tmp_path / "high.nii", axial.volume, resample=True))
+    told = [note for note in annotation.notes if "lies in the series" in note]
+    assert told
+    assert all(re.fullmatch(r"only \d+% of value [1-4] lies in the series", note) for note in told)
+
+
+def test_a_report_that_draws_on_no_image(axial: Case, tmp_path: Path) -> None:
+    dataset = pydicom.dcmread(write_regions_report(axial, tmp_path / "report.dcm", in_mm=False))
+    broken = 0
+    for item in dataset.iterall():
+        if item.keyword == "ReferencedSOPSequence" and item.value:
+            item.value[0].ReferencedSOPInstanceUID = "1.2.3.4"
+            broken += 1
+    assert broken
+    dataset.save_as(tmp_path / "report.dcm")
+    with pytest.raises(TemplateError, match=r"draws on instance 1\.2\.3\.4, which series .* does not hold"):
+        axial.read(tmp_path / "report.dcm")
 
 
 def write_fine_segmentation(case: Case, fine: np.ndarray, affine: np.ndarray, path: Path) -> None:
