@@ -13,6 +13,9 @@ from fewshot_node.tasks.annotations.records import AnnotationFormat
 
 _HEAD_BYTES = 4096
 _NIFTI_SIZES = (348, 540)
+_PREFIX = b"DICM"
+_FIRST_ELEMENTS = tuple(bytes([group, 0, element, 0]) for group in (2, 8) for element in (0, 1, 5, 8, 0x12, 0x16))
+"""Tags of little endian data sets without the preamble of PS3.10: File Meta Information, or what sorts first."""
 _DICOM = {
     "1.2.840.10008.5.1.4.1.1.66.4": AnnotationFormat.SEG,
     "1.2.840.10008.5.1.4.1.1.66.7": AnnotationFormat.SEG,
@@ -64,7 +67,12 @@ def recognise(path: Path) -> AnnotationFormat | None:
         return AnnotationFormat.PNG
     if _is_nifti(head):
         return AnnotationFormat.NIFTI
-    return format_of(read_dicom(path, ["SOPClassUID"]), path) if head[128:132] == b"DICM" else None
+    return format_of(read_dicom(path, ["SOPClassUID"]), path) if _is_dicom(head) else None
+
+
+def _is_dicom(head: bytes) -> bool:
+    """Tell whether a file is DICOM, also one that begins with its first element: old planning systems wrote such."""
+    return head[128:132] == _PREFIX or head[:4] in _FIRST_ELEMENTS
 
 
 def _is_nifti(head: bytes) -> bool:
@@ -81,7 +89,9 @@ def read_dicom(path: Path, tags: list[str] | None = None) -> Dataset:
         It is damaged.
     """
     try:
-        return pydicom.dcmread(path, stop_before_pixels=tags is not None, specific_tags=list(tags) if tags else None)
+        bare = read_head(path)[128:132] != _PREFIX
+        wanted = list(tags) if tags else None
+        return pydicom.dcmread(path, force=bare, stop_before_pixels=tags is not None, specific_tags=wanted)
     except Exception as error:
         raise TemplateError(f"label file {path} is damaged DICOM ({type(error).__name__}): export it again") from error
 
