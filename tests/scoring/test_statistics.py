@@ -50,3 +50,16 @@ def test_methods_are_compared_patient_by_patient() -> None:
     # All eight differences are positive: 2 / 2**8.
     assert found[1] == pytest.approx(2 / 256)
     assert paired_p(worse, worse, "iou") is None
+
+
+def test_an_interval_over_few_patients_can_be_widened() -> None:
+    values = (0.2, 0.4, 0.5, 0.6, 0.8)
+    scores = [CaseScore(0, f"p{place}", "a", "iou", value) for place, value in enumerate(values)]
+    plain, wide = estimate(scores, "iou"), estimate(scores, "iou", expanded=True)
+    assert wide.mean == plain.mean
+    # Student's interval: t(0.975, 4) = 2.776, standard deviation 0.2236, over the root of 5; percentiles are cut off.
+    half = 2.776 * 0.2236 / 5**0.5
+    assert plain.high - plain.low < 2 * 0.75 * half
+    assert 2 * 0.75 * half < wide.high - wide.low <= 2 * 1.1 * half
+    two = estimate(scores[:2], "iou", expanded=True)
+    assert (two.low, two.high) == (0.2, 0.4)

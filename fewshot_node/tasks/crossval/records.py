@@ -71,8 +71,8 @@ class CandidateResult:
     fit_s: float
 
     def estimate(self, metric: str, label: str = ALL_LABELS) -> Estimate | None:
-        """Average one metric, with its 95 % interval over units; None where it has no score."""
-        return estimate(self.scores, metric, label)
+        """Average one metric, with its 95 % interval over units, which are few; None where it has no score."""
+        return estimate(self.scores, metric, label, expanded=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,8 @@ def crossvalidate(
     recommendation = recommend(results, plan.metric, current)
     chosen = next(one for one in results if one.candidate == recommendation.candidate)
     curves = [list(plan.curve(one, settings.curve_draws)) for one in dict.fromkeys((chosen.candidate, current))]
-    evidence = Evidence(units, chosen.scores, plan.metric, plan.gains(), shown_once)
+    has_negatives = any(one.annotated_slices < len(one.array) for one in templates)
+    evidence = Evidence(units, chosen.scores, plan.metric, plan.gains(), shown_once, has_negatives)
     plan.meter.end()
     rising = growth(_means_by_shots(chosen, curves[0], plan))
     report = CrossvalReport(

@@ -69,7 +69,7 @@ def curve_points(report: CrossvalReport) -> dict[str, dict[int, Estimate]]:
         whole = report.result(candidate)
         scored = [(one.shots, one.scores) for one in report.curve if one.candidate == candidate]
         for shots, scores in [*scored, *([(most, whole.scores)] if whole else [])]:
-            found = estimate(scores, report.metric)
+            found = estimate(scores, report.metric, expanded=True)
             if found is not None:
                 lines.setdefault(str(candidate), {})[shots] = found
     return lines

@@ -12,11 +12,12 @@ def evidence(
     gains: Mapping[str, Sequence[float]] = NONE,
     metric: str = "iou",
     once: Mapping[str, str] | None = None,
+    has_negatives: bool = True,
 ) -> Evidence:
     scores = [
         CaseScore(0, unit, label, metric, value) for unit, labels in values.items() for label, value in labels.items()
     ]
-    return Evidence(tuple(Unit(name, (name,)) for name in values), scores, metric, gains, once or {})
+    return Evidence(tuple(Unit(name, (name,)) for name in values), scores, metric, gains, once or {}, has_negatives)
 
 
 def liver(*values: float) -> dict[str, dict[str, float]]:
@@ -73,3 +74,10 @@ def test_labels_shown_once_and_few_examples_are_told() -> None:
     assert [doubt.templates for doubt in doubts] == [("t1",), ()]
     assert "only t1 shows Spleen" in doubts[0].message
     assert "rests on 2 left-out examples" in doubts[1].message
+
+
+def test_templates_without_an_empty_slice_foretell_nothing_about_such_slices() -> None:
+    (doubt,) = find_doubts(evidence(liver(0.7, 0.7, 0.7), has_negatives=False))
+    assert "every slice of the templates shows a label" in doubt.message
+    assert "template add --negative" in doubt.message
+    assert find_doubts(evidence({"t0": {"A": 1.0}, "t1": {"A": 1.0}, "t2": {"A": 1.0}}, metric="accuracy@10px")) == ()
