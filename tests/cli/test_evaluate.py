@@ -59,14 +59,13 @@ def test_a_table_tests_and_json(discs: Path, tmp_path: Path) -> None:
 
 def test_rivals_are_rows_of_the_same_table(discs: Path, tmp_path: Path) -> None:
     target = tmp_path / "rows.json"
-    options = ["--methods", "lda,persam,persam-f,universeg", "--refine", "none", "--shots", "2", "--draws", "1"]
+    options = ["--methods", "lda,persam,universeg", "--refine", "none", "--shots", "2", "--draws", "1"]
     result = CliRunner().invoke(app, ["evaluate", str(discs), *options, "--json", str(target)])
     assert result.exit_code == 0, result.output
     found = {(row["method"], row["encoder"], row["refine"]) for row in json.loads(target.read_text())}
     assert found == {
         ("lda", "embedded", "none"),
         ("persam", "sam:embedded", "-"),
-        ("persam-f", "sam:embedded", "-"),
         ("universeg", "-", "-"),
     }
 

@@ -151,7 +151,8 @@ def test_a_real_sam_answers_for_several_labels_on_the_image_grid(method, sam_fol
     labels[5:20, 5:30], labels[30:45, 10:20] = 1, 4
     examples = [Example(rng.random((50, 40), dtype=np.float32), labels) for _ in range(2)]
     image = rng.random((60, 44), dtype=np.float32)
-    first, again = (method(load_sam(sam_folder)).learn(examples, (1, 4)).label_logits(image) for _ in range(2))
+    model = method(load_sam(sam_folder)).learn(examples, (1, 4))
+    first, again = model.label_logits(image), model.label_logits(image)
     assert first.shape == (2, 60, 44)
     assert torch.equal(first, again)
     assert torch.isfinite(first).all()
