@@ -1,6 +1,7 @@
 """``template proposed | accept | reject``: corrections that came back, and what a person says of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,10 +9,14 @@ import typer
 from rich.table import Column, Table
 
 from fewshot_node.cli.printing import print_table
+from fewshot_node.cli.progress import feature_cache, watched
 from fewshot_node.cli.state import cli_state
+from fewshot_node.config import NodeSettings
+from fewshot_node.errors import PermanentError, RetryableError, SeriesError
 
 if TYPE_CHECKING:
     from fewshot_node.tasks.corrections.proposals import Proposal
+    from fewshot_node.tasks.registry import Registry
 
 TaskName = Annotated[str, typer.Argument(metavar="TASK", help="Name of the task.")]
 ProposalName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the proposal.")]
@@ -46,19 +51,36 @@ def proposed(
     print_table(table, otherwise="no corrections wait" if not everything else "no corrections came")
 
 
-def accept(context: typer.Context, task: TaskName, name: ProposalName, by: By = "") -> None:
-    """Make a correction a template of the task's draft."""
+def accept(
+    context: typer.Context,
+    task: TaskName,
+    name: ProposalName,
+    by: By = "",
+    via: Annotated[
+        str, typer.Option(help="How images that left the spool are fetched: get, move or a DICOMweb destination.")
+    ] = "get",
+    score: Annotated[
+        bool, typer.Option("--crossval/--no-crossval", help="Show the crossvalidated score before and after.")
+    ] = True,
+) -> None:
+    """Make a correction a template of the task's draft, and show what that does to its score."""
     from fewshot_node.tasks.corrections.accept import accept as accept_proposal
+    from fewshot_node.tasks.corrections.proposals import Proposals
     from fewshot_node.tasks.origin import operating_user
     from fewshot_node.tasks.registry import Registry
 
-    registry = Registry(cli_state(context).settings.tasks)
+    settings = cli_state(context).settings
+    registry = Registry(settings.tasks)
+    registry.definition(task)
+    Proposals(registry.root).open(task, name)  # before anything that takes time
+    told = _score(registry, task, settings) if score else ""
     template = accept_proposal(
-        registry, task, name, by or operating_user(), lambda proposal: _images(context, proposal)
+        registry, task, name, by or operating_user(), lambda proposal: _images(proposal, via, settings)
     )
-    typer.echo(
-        f"task {task}: template {template.name} with {len(template.array)} slices; next: fewshot-node task fit {task}"
-    )
+    typer.echo(f"task {task}: template {template.name} with {len(template.array)} slices is in the draft")
+    if score:
+        typer.echo(f"  before  {told}\n  with it {_score(registry, task, settings)}")
+    typer.echo(f"next: fewshot-node task fit {task}; template remove {task} {template.name} takes it out again")
 
 
 def reject(
@@ -84,15 +106,33 @@ def _state(proposal: "Proposal") -> str:
     return f"{proposal.state} by {proposal.decided_by}, {proposal.decided:%Y-%m-%d %H:%M}{why}"
 
 
-def _images(context: typer.Context, proposal: "Proposal") -> Sequence[Path]:
-    from fewshot_node.errors import SeriesError
+@contextmanager
+def _images(proposal: "Proposal", via: str, settings: NodeSettings) -> Iterator[tuple[Sequence[Path], str]]:
+    """Give the images that were corrected: from the spool, else from the PACS."""
+    from fewshot_node.cli.images import WantedImages, images
     from fewshot_node.node import open_node
 
-    files = open_node(cli_state(context).settings).spool.series_files(proposal.series_instance_uid)
-    if not files:
-        raise SeriesError(
-            f"the images of proposal {proposal.name} (series {proposal.series_instance_uid}) are not in the spool any "
-            f"more: fetch them (fewshot-node pull --study {proposal.study_instance_uid} "
-            f"--series {proposal.series_instance_uid}), then accept again"
-        )
-    return files
+    files = open_node(settings).spool.series_files(proposal.series_instance_uid)
+    if files:
+        yield files, "the spool"
+        return
+    wanted = WantedImages(None, proposal.study_instance_uid, proposal.series_instance_uid, via)
+    with ExitStack() as fetched:
+        try:
+            found = fetched.enter_context(images(wanted, settings))
+        except (PermanentError, RetryableError) as error:
+            raise SeriesError(
+                f"the images of proposal {proposal.name} (series {proposal.series_instance_uid}) are not in the spool "
+                f"any more, and fetching them failed: {error}; accept it again when they can be had"
+            ) from error
+        yield found.files, found.how
+
+
+def _score(registry: "Registry", task: str, settings: NodeSettings) -> str:
+    from fewshot_node.models import load_models
+    from fewshot_node.tasks.corrections.scores import own_score
+    from fewshot_node.tasks.crossval import Engines
+
+    models = load_models(settings.worker)
+    with watched() as watch:
+        return str(own_score(registry, task, Engines(models.encoder, models.sam, feature_cache(settings)), watch))

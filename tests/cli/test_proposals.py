@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from fewshot_node.config import load_settings
+from fewshot_node.config import PacsSettings, load_settings
 from fewshot_node.dicom.ledger import CorrectionLink, Ledger, SeriesNote
+from fewshot_node.dicom.send import store
 from fewshot_node.evaluation.phantom_series import PhantomSeries, write_labels_nifti, write_series
 from fewshot_node.evaluation.phantoms import Phantom, PhantomSettings, torso_ct
 from fewshot_node.records import SeriesKey
 from fewshot_node.tasks.corrections.proposals import Proposal, Proposals
 from tests.cli.conftest import Printed
+from tests.conftest import OrthancServer
 
 Run = Callable[..., Printed]
 SMALL = PhantomSettings(slices=14, rows=64, columns=64, slice_mm=14.0, pixel_mm=6.0)
@@ -67,7 +69,7 @@ def test_without_corrections_that_is_said(run: Run) -> None:
 
 def test_a_correction_is_accepted(run: Run, home: Path, proposal: str, series: PhantomSeries) -> None:
     spool(home, series)
-    accepted = run("template", "accept", "organs", proposal, "--by", "dr-grey")
+    accepted = run("template", "accept", "organs", proposal, "--by", "dr-grey", "--no-crossval")
     assert accepted.status == 0, accepted.error
     assert f"template {proposal}" in accepted.out
     assert "task fit organs" in accepted.out
@@ -85,10 +87,11 @@ def test_a_correction_is_rejected_by_somebody(run: Run, proposal: str) -> None:
 
 
 def test_images_that_are_gone(run: Run, proposal: str, series: PhantomSeries) -> None:
-    refused = run("template", "accept", "organs", proposal)
+    refused = run("template", "accept", "organs", proposal, "--no-crossval")
     assert refused.status == 1
     assert f"(series {series.series_instance_uid})" in refused.error
-    assert "not in the spool" in refused.error
+    assert "not in the spool any more, and fetching them failed: " in refused.error
+    assert "127.0.0.1:1" in refused.error, "the PACS that was asked"
     assert "no corrections wait" not in run("template", "proposed").out
 
 
@@ -115,3 +118,15 @@ def test_both_series_say_so(run: Run, home: Path) -> None:
     ledger.note_correction(CorrectionLink("9.1", "9", SeriesKey("1.2.3", 2), "organs", 4, "2.25.1", (1, 3)))
     assert "corrects  task organs revision 4, labels 1, 3 on series 1.2.3@2 (2.25.1)" in run("series", "show", "9").out
     assert "corrected task organs revision 4, labels 1, 3 by series 9 (9.1)" in run("series", "show", "1.2.3").out
+
+
+@pytest.mark.orthanc
+def test_images_that_left_the_spool_come_from_the_pacs(
+    run: Run, home: Path, proposal: str, series: PhantomSeries, orthanc: OrthancServer
+) -> None:
+    pacs = PacsSettings(ae_title=orthanc.aet, port=orthanc.dicom_port)
+    store(series.files, pacs)
+    home.write_text(home.read_text().replace("[pacs]\nport = 1", f"[pacs]\nport = {orthanc.dicom_port}"))
+    accepted = run("template", "accept", "organs", proposal, "--no-crossval")
+    assert accepted.status == 0, accepted.error
+    assert proposal in run("template", "list", "organs").out

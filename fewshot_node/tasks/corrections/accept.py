@@ -1,18 +1,23 @@
 """A person's word on a proposal: it becomes a template of the task's draft, or it never does."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
 from fewshot_node.errors import TemplateError
 from fewshot_node.tasks.corrections.proposals import Proposal, Proposals, ProposalState
+from fewshot_node.tasks.origin import TemplateOrigin
 from fewshot_node.tasks.registry import Registry
 from fewshot_node.tasks.selection import TemplateSelection
 from fewshot_node.tasks.task import TaskDefinition
 from fewshot_node.tasks.templates import Template, read_template
 
-Images = Callable[[Proposal], Sequence[Path]]
-"""Finds the images that a proposal was drawn on; raises PermanentError or RetryableError where it cannot."""
+Images = Callable[[Proposal], AbstractContextManager[tuple[Sequence[Path], str]]]
+"""Finds the images that a proposal was drawn on, and says how, for as long as they are needed.
+
+It raises PermanentError or RetryableError where it cannot.
+"""
 
 
 def accept(registry: Registry, task: str, name: str, by: str, images: Images) -> Template:
@@ -31,7 +36,8 @@ def accept(registry: Registry, task: str, name: str, by: str, images: Images) ->
     definition = registry.definition(task)
     proposals = Proposals(registry.root)
     proposal = proposals.open(task, name)
-    template = _read(proposal, proposals.annotation(proposal), definition, images(proposal))
+    with images(proposal) as (files, how):
+        template = _with_origin(_read(proposal, proposals.annotation(proposal), definition, files), proposal, by, how)
     if not _is_there(registry, task, template):  # an earlier call may have ended between the two
         registry.add_template(task, template)
     proposals.decide(proposal, ProposalState.ACCEPTED, by)
@@ -60,6 +66,13 @@ def _read(proposal: Proposal, annotation: Path, definition: TaskDefinition, file
     if wanted == template.slice_indices:
         return template
     return read_template(files, annotation, definition, replace(selection, indices=wanted))
+
+
+def _with_origin(template: Template, proposal: Proposal, by: str, images: str) -> Template:
+    corrected = f"{proposal.result_instance_uid} of revision {proposal.task_revision}"
+    note = f"{proposal.correction_instance_uid} corrects {corrected}"
+    origin = template.origin or TemplateOrigin()
+    return replace(template, origin=replace(origin, by=by, images=images, notes=(*origin.notes, note)))
 
 
 def _is_there(registry: Registry, task: str, template: Template) -> bool:

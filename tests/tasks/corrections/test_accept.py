@@ -1,6 +1,7 @@
 """A proposal is accepted or rejected by a person, once, and what it says becomes a template."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from fewshot_node.errors import TemplateError, UnknownTaskError
-from fewshot_node.tasks.corrections.accept import accept, reject
+from fewshot_node.tasks.corrections.accept import Images, accept, reject
 from fewshot_node.tasks.corrections.proposals import Proposal, Proposals, ProposalState
+from fewshot_node.tasks.corrections.scores import own_score
+from fewshot_node.tasks.crossval import Engines
+from fewshot_node.tasks.crossval.draft import draft_score
 from tests.tasks.conftest import Example
 from tests.tasks.corrections.conftest import Bench, edited_segmentation, moved_report
 
@@ -25,9 +29,10 @@ def proposal(bench: Bench, pushed: Example, tmp_path: Path) -> Proposal:
     return one
 
 
-def spooled(bench: Bench):
-    def find(proposal: Proposal) -> Sequence[Path]:
-        return bench.node.spool.series_files(proposal.series_instance_uid)
+def spooled(bench: Bench) -> Images:
+    @contextmanager
+    def find(proposal: Proposal) -> Iterator[tuple[Sequence[Path], str]]:
+        yield bench.node.spool.series_files(proposal.series_instance_uid), "the spool"
 
     return find
 
@@ -41,6 +46,9 @@ def test_an_accepted_correction_is_a_template_of_the_draft(bench: Bench, pushed:
     assert np.array_equal(template.array[corrected], pushed.array[1])
     decided = Proposals(bench.node.settings.tasks).get("organs", proposal.name)
     assert (decided.state, decided.decided_by) == (ProposalState.ACCEPTED, "dr-grey")
+    origin = bench.registry.origins("organs")[proposal.name]
+    assert (origin.by, origin.images) == ("dr-grey", "the spool")
+    assert any(proposal.correction_instance_uid in note for note in origin.notes)
     assert not bench.registry.is_fitted("organs"), "a draft that is to be fitted and looked at"
     assert bench.registry.revisions("organs") == (1,), "nothing goes live by itself"
 
@@ -90,3 +98,25 @@ def test_unknown_names_are_told_with_the_known_ones(bench: Bench, proposal: Prop
         accept(bench.registry, "organs", "nothing", "x", spooled(bench))
     with pytest.raises(UnknownTaskError, match="known tasks: organs, places"):
         reject(bench.registry, "organ", proposal.name, "x")
+
+
+def test_the_score_is_told_before_and_after(bench: Bench, proposal: Proposal) -> None:
+    engines = Engines(bench.models.encoder)
+    before = own_score(bench.registry, "organs", engines, most_fits=2)
+    accept(bench.registry, "organs", proposal.name, "x", spooled(bench))
+    stale = draft_score(bench.registry, "organs")
+    after = own_score(bench.registry, "organs", engines, most_fits=2)
+    assert before.score is not None
+    assert after.score is not None
+    assert (before.score.metric, after.score.metric, after.score.units) == ("iou", "iou", 2)
+    assert stale is None or not stale.is_current
+    assert str(after).startswith(f"iou {after.score.mean:.3f} (")
+    assert own_score(bench.registry, "organs", engines) == after, "kept, and not computed again"
+
+
+def test_a_draft_that_cannot_be_scored_says_why(bench: Bench) -> None:
+    for name in bench.registry.template_names("organs"):
+        bench.registry.remove_template("organs", name)
+    told = str(own_score(bench.registry, "organs", Engines(bench.models.encoder)))
+    assert told.startswith("not scored: ")
+    assert "template add" in told
