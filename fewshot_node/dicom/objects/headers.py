@@ -143,6 +143,11 @@ def holds_images(files: Sequence[Path]) -> bool:
     return any(is_image(_read(path, _ROUTING_TAGS)) for path in files)
 
 
+def model_name(path: Path) -> str:
+    """Return what an object gives as the model of the equipment that made it (PS3.3 C.7.5.1); empty if nothing."""
+    return str(_read(path, [*_ROUTING_TAGS, "ManufacturerModelName"]).get("ManufacturerModelName", ""))
+
+
 def series_in_folder(folder: Path) -> dict[str, tuple[Path, ...]]:
     """Find the image series below `folder`: Series Instance UID -> files; what is no DICOM is passed over."""
     found: dict[str, list[Path]] = defaultdict(list)

@@ -14,7 +14,7 @@ opens first, and that leads to all others. Where each choice comes from:
   root, in "Qualitative Evaluations" of TID 1500, whether anything was found (PS3.16 CID 6047). A result without
   findings is therefore a report like any other: its procedure, the summary, and each structure as absent.
 
-AIR is a supplement for trial implementation; number 6.5.3.1 is that of its revisions 1.1 to 1.3, the other
+AIR is a supplement for trial implementation; number 6.5.3.1 is that of its revision 1.1, the other
 sections are named by their titles. TID 1500 is extensible: readers pass over what they do not know.
 """
 

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fewshot_node.dicom.ledger import CorrectionLink
-from fewshot_node.dicom.objects.headers import holds_images
+from fewshot_node.dicom.objects.headers import holds_images, model_name
+from fewshot_node.dicom.objects.provenance import MODEL_NAME
 from fewshot_node.dicom.objects.volume import read_volume
 from fewshot_node.errors import SeriesError
 from fewshot_node.node import Node
@@ -33,7 +34,8 @@ def take_corrections(received: ReceivedSeries, node: Node) -> str | None:
         A correction cannot be placed on its images.
     """
     if holds_images(received.files):
-        return None
+        # Overlays are images: a rule that looks at the body part alone would take them.
+        return "our own pictures came back" if model_name(received.files[0]) == MODEL_NAME else None
     returned = recognise(received.files, node.ledger)
     return "; ".join(dict.fromkeys(_take(one, node) for one in returned)) if returned else None
 

@@ -81,6 +81,17 @@ def test_our_own_results_coming_back_start_nothing(bench: Bench, result: Path) -
     assert bench.node.ledger.corrections(entry.key.series_instance_uid) == ()
 
 
+def test_pictures_that_this_software_made_start_nothing(bench: Bench, pushed: Example, tmp_path: Path) -> None:
+    """Rules of both tasks would take them."""
+    picture = pydicom.dcmread(pushed.files[0])
+    picture.ManufacturerModelName = "fewshot-node"
+    picture.SOPInstanceUID = picture.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    picture.SeriesInstanceUID = generate_uid()
+    picture.save_as(tmp_path / "picture.dcm")
+    entry = bench.process(tmp_path / "picture.dcm")
+    assert (entry.state, entry.reason, entry.outcomes) == (NO_TASK, "our own pictures came back", ())
+
+
 def test_the_same_pixels_under_other_uids_are_no_correction(
     bench: Bench, pushed: Example, result: Path, tmp_path: Path
 ) -> None:
