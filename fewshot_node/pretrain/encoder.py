@@ -1,25 +1,21 @@
 """Train the packaged encoder on synthetic maps; stop and resume at any checkpoint."""
 
-import logging
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from transformers import ResNetBackbone, ResNetConfig
 
 from fewshot_node.pretrain.batches import BatchSettings, MapPool, PairBatch, held_out_batch, training_batch
 from fewshot_node.pretrain.card import encoder_card
 from fewshot_node.pretrain.contrastive import correspondence, features_at, supervised_contrastive
-from fewshot_node.pretrain.run_folder import Clocks, Progressed, RunFolder, publish
-from fewshot_node.pretrain.schedule import learning_rate
+from fewshot_node.pretrain.loop import Places, TrainingRun
+from fewshot_node.pretrain.run_folder import Progressed
 from fewshot_node.pretrain.scoring import encoder_score, intensity_score
 from fewshot_node.vision.backbone import DenseEncoder, InputScale, save_encoder
 from fewshot_node.vision.pyramid import PyramidProjection
 
-logger = logging.getLogger(__name__)
 # Middle and spread of synthetic and of real images on 0..1; batch normalisation does the rest.
 _INPUT_SCALE = InputScale(mean=(0.35,), std=(0.3,))
 
@@ -102,81 +98,36 @@ def pretrain_encoder(out: Path, work: Path, settings: PretrainSettings) -> None:
         ``work`` holds a run with other settings.
     """
     torch.set_num_threads(settings.threads)
-    _Run(out, work, settings).train()
+    TrainingRun(_Recipe(settings), Places(out, work), settings).train()
 
 
-class _Run:
-    """One process's part of a training run."""
+class _Recipe:
+    """The encoder in training; scored by matching, beside raw intensity and itself before the first step."""
 
-    def __init__(self, out: Path, work: Path, settings: PretrainSettings) -> None:
-        self.out, self.settings = out, settings
-        self.encoder = new_encoder(settings).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = torch.optim.AdamW(self.encoder.parameters(), weight_decay=settings.weight_decay)
-        self.batch_settings = settings.batch()
-        self.held_out = held_out_batch(settings.held_out_pairs, self.batch_settings)
-        self.folder = RunFolder(work, asdict(settings))
-        self.done = Progressed()
-        self._recent: list[float] = []
-        self._clocks = Clocks()
-        if self.folder.is_begun:
-            self.done = self.folder.resume(self.encoder, self.optimizer)
-            logger.info("resumed at step %d of %d", self.done.step, settings.steps)
-        else:
-            self.done.plans.append((0, settings.steps))
-            self.done.baselines["intensity"] = intensity_score(self.held_out)
-            self.done.scores.append((0, encoder_score(self.encoder, self.held_out), float("nan")))
+    name, largest_gradient, scores_untrained = "encoder", 5.0, True
 
-    def train(self) -> None:
-        """Run the steps that are left."""
-        pool = MapPool(self.batch_settings)
-        self.encoder.train()
-        last_checkpoint = time.monotonic()
-        columns = (TextColumn("encoder"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, transient=True) as progress:
-            bar = progress.add_task("encoder", total=self.settings.steps, completed=self.done.step)
-            while self.done.step < self.settings.steps:
-                self._step(training_batch(pool, self.done.step, self.batch_settings))
-                progress.advance(bar)
-                if time.monotonic() - last_checkpoint > self.settings.checkpoint_every_s:
-                    self.checkpoint()
-                    last_checkpoint = time.monotonic()
-        if self.done.scores[-1][0] != self.done.step:
-            self.checkpoint()
+    def __init__(self, settings: PretrainSettings) -> None:
+        self._settings, self._batch = settings, settings.batch()
+        self.network = new_encoder(settings).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._held_out = held_out_batch(settings.held_out_pairs, self._batch)
+        self._pool = MapPool(self._batch)
 
-    def _step(self, batch: PairBatch) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.done.step, self.settings)
-        images = (batch.images - self.encoder.image_mean[0]) / self.encoder.image_std[0]
+    def loss(self, step: int) -> Tensor:
+        batch = training_batch(self._pool, step, self._batch)
+        images = (batch.images - self.network.image_mean[0]) / self.network.image_std[0]
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            features = self.encoder(images.contiguous(memory_format=torch.channels_last))
-        loss = batch_loss(features.float(), batch, self.settings.place_weight)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), 5.0)
-        self.optimizer.step()
-        self.done.step += 1
-        self._recent.append(float(loss.detach()))
-        if self.done.step % 25 == 0:
-            logger.info("step %d: loss %.4f", self.done.step, sum(self._recent[-25:]) / len(self._recent[-25:]))
+            features = self.network(images.contiguous(memory_format=torch.channels_last))
+        return batch_loss(features.float(), batch, self._settings.place_weight)
 
-    def checkpoint(self) -> None:
-        """Score the encoder, store the state, then export weights and card."""
-        loss = sum(self._recent) / len(self._recent) if self._recent else float("nan")
-        self.done.scores.append((self.done.step, encoder_score(self.encoder, self.held_out), loss))
-        self._recent.clear()
-        self._clocks.add_to(self.done)
-        self.folder.store(self.encoder, self.optimizer, self.done)
-        self._export()
-        logger.info(
-            "checkpoint at step %d: held-out IoU %.4f, loss %.4f, %.1f min wall, %.1f min processor",
-            *self.done.scores[-1], self.done.wall_s / 60, self.done.cpu_s / 60,
-        )  # fmt: skip
+    def scores(self) -> tuple[float, ...]:
+        return (encoder_score(self.network, self._held_out),)
 
-    def _export(self) -> None:
-        fresh = self.out.with_name(f"{self.out.name}.new")
-        save_encoder(self.encoder, fresh, half_precision=True)
-        (fresh / "CARD.md").write_text(encoder_card(asdict(self.settings), asdict(self.done)))
-        publish(fresh, self.out)
+    def baselines(self) -> dict[str, float]:
+        return {"intensity": intensity_score(self._held_out)}
+
+    def export(self, folder: Path, done: Progressed) -> None:
+        save_encoder(self.network, folder, half_precision=True)
+        (folder / "CARD.md").write_text(encoder_card(asdict(self._settings), asdict(done)))
 
 
 def batch_loss(features: Tensor, batch: PairBatch, place_weight: float) -> Tensor:

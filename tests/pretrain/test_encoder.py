@@ -12,7 +12,8 @@ from fewshot_node.cli.pretrain import app
 from fewshot_node.errors import CheckpointError
 from fewshot_node.pretrain import encoder as training
 from fewshot_node.pretrain.batches import MapPool, PairBatch, held_out_batch, training_batch
-from fewshot_node.pretrain.encoder import PretrainSettings, batch_loss, learning_rate, pretrain_encoder
+from fewshot_node.pretrain.encoder import PretrainSettings, batch_loss, pretrain_encoder
+from fewshot_node.pretrain.schedule import learning_rate
 from fewshot_node.pretrain.scoring import coarse_labels, intensity_score, matching_iou
 from fewshot_node.vision.backbone import load_encoder
 

@@ -1,22 +1,17 @@
 """Train the embedded UniverSeg; stop and resume at any checkpoint."""
 
-import logging
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.nn import functional
 
-from fewshot_node.pretrain.run_folder import Clocks, Progressed, RunFolder, publish
-from fewshot_node.pretrain.schedule import learning_rate
+from fewshot_node.pretrain.loop import Places, TrainingRun
+from fewshot_node.pretrain.run_folder import Progressed
 from fewshot_node.pretrain.universeg.card import universeg_card
 from fewshot_node.pretrain.universeg.tasks import AnatomyPool, TaskBatch, TaskSettings, held_out_tasks, training_tasks
 from fewshot_node.vision.universeg import UniverSeg, UniverSegModel, save_universeg
-
-logger = logging.getLogger(__name__)
 
 _SCORED_AT_ONCE = 16
 
@@ -83,72 +78,35 @@ def pretrain_universeg(out: Path, work: Path, settings: UniverSegSettings) -> No
         ``work`` holds a run with other settings.
     """
     torch.set_num_threads(settings.threads)
-    _Run(out, work, settings).train()
+    TrainingRun(_Recipe(settings), Places(out, work), settings).train()
 
 
-class _Run:
-    """One process's part of a training run."""
+class _Recipe:
+    """UniverSeg in training; scored by Dice, beside the pixels that most examples mark."""
 
-    def __init__(self, out: Path, work: Path, settings: UniverSegSettings) -> None:
-        self.out, self.settings = out, settings
+    name, largest_gradient, scores_untrained = "UniverSeg", 1.0, False
+
+    def __init__(self, settings: UniverSegSettings) -> None:
+        self._settings = settings
         torch.manual_seed(settings.seed)
         # Channels last: half the time of a step on a processor with AMX.
         self.network = UniverSeg((settings.width,) * settings.levels)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), weight_decay=settings.weight_decay)
-        self.held_out = held_out_tasks(settings.held_out, settings.held_out_examples, settings.tasks())
-        self.folder = RunFolder(work, asdict(settings))
-        self.done = Progressed()
-        self._recent: list[float] = []
-        self._clocks = Clocks()
-        if self.folder.is_begun:
-            self.done = self.folder.resume(self.network, self.optimizer)
-            logger.info("resumed at step %d of %d", self.done.step, settings.steps)
-        else:
-            self.done.plans.append((0, settings.steps))
-            self.done.baselines["place"] = place_score(self.held_out)
+        self._held_out = held_out_tasks(settings.held_out, settings.held_out_examples, settings.tasks())
+        self._pool = AnatomyPool(settings.tasks())
 
-    def train(self) -> None:
-        """Run the steps that are left."""
-        pool = AnatomyPool(self.settings.tasks())
-        last_checkpoint = time.monotonic()
-        columns = (TextColumn("UniverSeg"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, transient=True) as progress:
-            bar = progress.add_task("", total=self.settings.steps, completed=self.done.step)
-            while self.done.step < self.settings.steps:
-                self._step(pool)
-                progress.advance(bar)
-                if time.monotonic() - last_checkpoint > self.settings.checkpoint_every_s:
-                    self.checkpoint()
-                    last_checkpoint = time.monotonic()
-        if not self.done.scores or self.done.scores[-1][0] != self.done.step:
-            self.checkpoint()
+    def loss(self, step: int) -> Tensor:
+        return step_loss(self.network, self._pool, step, self._settings)
 
-    def _step(self, pool: AnatomyPool) -> None:
-        loss = step_loss(self.network, pool, self.done.step, self.settings)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.done.step, self.settings)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimizer.step()
-        self.done.step += 1
-        self._recent.append(float(loss.detach()))
-        if self.done.step % 25 == 0:
-            logger.info("step %d: loss %.4f", self.done.step, sum(self._recent[-25:]) / len(self._recent[-25:]))
+    def scores(self) -> tuple[float, ...]:
+        return (dice_score(self.network, self._held_out),)
 
-    def checkpoint(self) -> None:
-        """Score the network, store the state, then export weights and card."""
-        loss = sum(self._recent) / len(self._recent) if self._recent else float("nan")
-        self._recent.clear()
-        self.done.scores.append((self.done.step, dice_score(self.network, self.held_out), loss))
-        self._clocks.add_to(self.done)
-        self.folder.store(self.network, self.optimizer, self.done)
-        fresh = self.out.with_name(f"{self.out.name}.new")
-        save_universeg(UniverSegModel(self.network, self.settings.image_px), fresh)
-        (fresh / "CARD.md").write_text(universeg_card(asdict(self.settings), asdict(self.done)))
-        publish(fresh, self.out)
-        logger.info("checkpoint at step %d: %s", self.done.step, self.done.scores[-1])
+    def baselines(self) -> dict[str, float]:
+        return {"place": place_score(self._held_out)}
+
+    def export(self, folder: Path, done: Progressed) -> None:
+        save_universeg(UniverSegModel(self.network, self._settings.image_px), folder)
+        (folder / "CARD.md").write_text(universeg_card(asdict(self._settings), asdict(done)))
 
 
 def step_loss(network: UniverSeg, pool: AnatomyPool, step: int, settings: UniverSegSettings) -> Tensor:
