@@ -290,6 +290,11 @@ class NodeSettings(_Section):
         """Folder of result objects on their way out."""
         return self.home / "outbox"
 
+    @property
+    def shadow(self) -> Path:
+        """Folder of the result objects of shadow revisions, which are not sent."""
+        return self.home / "shadow"
+
 
 def load_settings(path: Path | None) -> NodeSettings:
     """Read settings from a TOML file; None gives the defaults.

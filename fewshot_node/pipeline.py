@@ -7,7 +7,7 @@ shows the stages in Prefect and retries what may be retried.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +21,8 @@ from fewshot_node.findings import result_uids, summarise_landmarks, summarise_ma
 from fewshot_node.models import Models
 from fewshot_node.records import ReceivedSeries, Result, TaskKind, Volume
 from fewshot_node.steps import StepRunner, Stopwatch, run_directly, shielded
-from fewshot_node.tasks.route import LiveTask, route
+from fewshot_node.tasks.candidates import Candidate, LiveTask
+from fewshot_node.tasks.route import route
 from fewshot_node.tasks.task import BrokenTask, PublishedTask
 from fewshot_node.vision.encode import encode
 from fewshot_node.vision.landmarks import locate_landmarks
@@ -101,14 +102,22 @@ def process_task(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Processed:
+    """What the live tasks that match a series came to, and what is to run in their shadow."""
+
+    outcomes: tuple[TaskOutcome, ...]
+    shadows: tuple[LiveTask, ...] = ()
+
+
 def process_series(
     received: ReceivedSeries,
-    tasks: Sequence[LiveTask],
+    among: Sequence[Candidate],
     models: Models,
     outbox: Path,
     step: StepRunner = run_directly,
-) -> tuple[TaskOutcome, ...]:
-    """Run every task that matches a series; an empty answer means that no task does.
+) -> Processed:
+    """Run every live task that matches a series; no outcome means that no task does.
 
     Raises
     ------
@@ -116,11 +125,13 @@ def process_series(
         The series itself cannot be read; no task can then say anything about it.
     """
     watch = Stopwatch(step)
-    matching = watch("route", partial(route, received, tasks))
-    sound = [task for task in matching if isinstance(task, PublishedTask)]
-    broken = [task for task in matching if isinstance(task, BrokenTask)]
+    matching = watch("route", partial(route, received, among))
+    live = [task for task in matching if not task.is_shadow]
+    sound = [task for task in live if isinstance(task, PublishedTask)]
+    broken = [task for task in live if isinstance(task, BrokenTask)]
     outcomes = [TaskOutcome(task.name, task.revision, SeriesState.FAILED, task.reason) for task in broken]
     if sound:
         volume = watch("volume", partial(read_volume, received.files))
         outcomes += [process_task(received, volume, task, models, outbox, step) for task in sound]
-    return tuple(replace(one, seconds={**watch.seconds, **one.seconds}) for one in outcomes)
+    timed = tuple(replace(one, seconds={**watch.seconds, **one.seconds}) for one in outcomes)
+    return Processed(timed, tuple(task for task in matching if task.is_shadow))

@@ -23,7 +23,14 @@ from fewshot_node.dicom.deliver.dicom import DicomCarrier
 from fewshot_node.dicom.objects.volume import read_volume
 from fewshot_node.dicom.query import fetch_series, list_series
 from fewshot_node.dicom.send import echo, store
-from fewshot_node.errors import DeliveryError, FewshotNodeError, OrchestratorError, PeerUnavailableError, RefusedError
+from fewshot_node.errors import (
+    DeliveryError,
+    FewshotNodeError,
+    OrchestratorError,
+    PeerUnavailableError,
+    RefusedError,
+    TaskError,
+)
 from fewshot_node.models import Models, load_models
 from fewshot_node.node import open_node
 from fewshot_node.pipeline import produce
@@ -31,6 +38,7 @@ from fewshot_node.records import ReceivedSeries, SeriesKey
 from fewshot_node.steps import run_directly
 from fewshot_node.supervise import answers
 from fewshot_node.tasks.registry import Registry
+from fewshot_node.tasks.task import BrokenTask
 
 _ANSWER_S = 5.0
 _CALLER = "DOCTOR"
@@ -80,7 +88,12 @@ def _home(settings: NodeSettings) -> str:
 
 
 def _tasks(settings: NodeSettings) -> str:
-    names = [f"{task.definition.name} revision {task.revision}" for task in Registry(settings.tasks).all_published()]
+    names = []
+    for candidate in Registry(settings.tasks).candidates():
+        task = candidate.load()
+        if isinstance(task, BrokenTask):
+            raise TaskError(f"task {task.name} revision {task.revision}: {task.reason}")
+        names.append(f"{task.name} revision {task.revision}{' (shadow)' if task.is_shadow else ''}")
     return ", ".join(names) or "none is published yet; every series will end as no task"
 
 

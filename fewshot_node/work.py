@@ -9,7 +9,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
 from typing import TypeVar
@@ -22,8 +22,10 @@ from fewshot_node.errors import FewshotNodeError, LostClaimError, RetryableError
 from fewshot_node.models import Models
 from fewshot_node.node import Node
 from fewshot_node.pipeline import process_series
-from fewshot_node.records import SeriesKey
+from fewshot_node.records import ReceivedSeries, SeriesKey
+from fewshot_node.shadow import run_shadows
 from fewshot_node.steps import StepRunner, run_directly, shielded
+from fewshot_node.tasks.candidates import LiveTask
 from fewshot_node.tasks.corrections.intake import take_corrections
 from fewshot_node.tasks.registry import Registry
 
@@ -58,7 +60,11 @@ def work_on(
         except FewshotNodeError as error:
             ending = _Ending(SeriesState.FAILED, str(error))
         ended = _finish(node.ledger, key, claimant, ending)
-    return _deliver(node, key, step) if ended is SeriesState.DELIVERING else ended
+    if ended is SeriesState.DELIVERING:
+        ended = _deliver(node, key, step)
+    if ended is not None and ending.received is not None:
+        run_shadows(node, models, ending.received, ending.shadows, _shielding(step))
+    return ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,8 @@ class _Ending:
     reason: str = ""
     outcomes: tuple[TaskOutcome, ...] = ()
     parcels: tuple[Parcel, ...] = ()
+    received: ReceivedSeries | None = None
+    shadows: tuple[LiveTask, ...] = ()
 
 
 def _process(node: Node, models: Models, key: SeriesKey, step: StepRunner) -> _Ending:
@@ -76,15 +84,25 @@ def _process(node: Node, models: Models, key: SeriesKey, step: StepRunner) -> _E
     correction = step("corrections", partial(take_corrections, received, node))
     if correction is not None:
         return _Ending(SeriesState.NO_TASK, correction)
-    live = step("tasks", Registry(node.settings.tasks).live)
     settings = node.settings
-    outcomes = process_series(received, live, models, settings.outbox, step)
+    among = step("tasks", Registry(settings.tasks).candidates)
+    processed = process_series(received, among, models, settings.outbox, step)
     parcels = [
         parcel
-        for name in (one.task_name for one in outcomes if one.state is SeriesState.DELIVERING)
+        for name in (one.task_name for one in processed.outcomes if one.state is SeriesState.DELIVERING)
         for parcel in pack(settings.outbox, key, name, destinations_of(name, received.calling_ae_title, settings))
     ]
-    return _judge(outcomes, tuple(parcels))
+    ending = _judge(processed.outcomes, tuple(parcels))
+    return replace(ending, received=received, shadows=processed.shadows)
+
+
+def _shielding(step: StepRunner) -> StepRunner:
+    """Return a runner whose stages let no foreign error out, for what runs when the claim is over."""
+
+    def run(name: str, stage: Callable[[], T]) -> T:
+        return step(f"shadow {name}", partial(shielded, stage))
+
+    return run
 
 
 def _deliver(node: Node, key: SeriesKey, step: StepRunner) -> SeriesState:

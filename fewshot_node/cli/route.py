@@ -31,14 +31,14 @@ def explain(
     from fewshot_node.tasks.rule_groups import evaluate
 
     header = read_header(series_from_folder(series).files)
-    tasks = Registry(cli_state(context).settings.tasks).all_published()
+    tasks = Registry(cli_state(context).settings.tasks).candidates()
     console = plain_console()
     if not tasks:
         console.print("no task is published: register one with `fewshot-node task add`")
     for task in tasks:
-        verdict = evaluate(task.definition.rules, SeriesFacts(header, calling_ae_title))
+        verdict = evaluate(task.rules or (), SeriesFacts(header, calling_ae_title))
         taken = ("takes it", "green") if verdict.matches else ("does not take it", "red")
-        console.print(Text.assemble(f"{task.definition.name} revision {task.revision} ", taken))
+        console.print(Text.assemble(f"{task.name} revision {task.revision} ", taken))
         for rule in verdict.rules:
             console.print(f"  {'yes' if rule.holds else 'no ':3}  {rule.rule}   seen: {rule.seen}")
         if not verdict.rules:

@@ -18,7 +18,7 @@ def run(
     series: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with the images of one series.")],
     task: Annotated[str, typer.Option(help="Name of a published task.")],
     out: Annotated[Path, typer.Option(help="Folder for the SEG and the SR.")],
-    revision: Annotated[int | None, typer.Option(help="Revision of the task; the newest if absent.")] = None,
+    revision: Annotated[int | None, typer.Option(help="Revision of the task; the live one if absent.")] = None,
 ) -> None:
     """Run one task on one folder of images and write SEG and SR; needs no PACS and no Prefect."""
     from fewshot_node.cli.folder import series_from_folder

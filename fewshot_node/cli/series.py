@@ -11,7 +11,16 @@ from fewshot_node.cli.deliveries import next_step
 from fewshot_node.cli.printing import plain_console, print_table
 from fewshot_node.cli.state import cli_state
 from fewshot_node.dicom.deliver.parcels import result_folder
-from fewshot_node.dicom.ledger import CorrectionLink, Delivery, DeliveryState, Ledger, SeriesEntry, SeriesState
+from fewshot_node.dicom.ledger import (
+    CorrectionLink,
+    Delivery,
+    DeliveryState,
+    Ledger,
+    SeriesEntry,
+    SeriesState,
+    ShadowOutcome,
+    ShadowState,
+)
 from fewshot_node.dicom.ledger.records import FINAL_STATES
 from fewshot_node.dicom.objects.rejected import rejected_folder
 from fewshot_node.errors import PermanentError
@@ -76,6 +85,7 @@ def show(context: typer.Context, series_instance_uid: SeriesUid) -> None:
     if entry is None:
         raise _refusal(series_instance_uid, _UNKNOWN)
     _print_entry(entry, ledger.deliveries(key=entry.key), settings.outbox, ledger.reports(entry.key))
+    _print_shadows(entry, settings.shadow)
     _print_corrections(ledger.corrections(series_instance_uid), series_instance_uid)
 
 
@@ -189,6 +199,22 @@ def _print_entry(
             console.print(f"          to {one.destination}: {one.state.value}, {one.tries} tries, {details}")
     for warning in entry.warnings:
         console.print(f"warning   {warning.time:%Y-%m-%d %H:%M:%S} {warning.text}")
+
+
+def _print_shadows(entry: SeriesEntry, kept: Path) -> None:
+    console = plain_console()
+    for shadow in entry.shadows:
+        console.print(f"shadow    {shadow.task_name} revision {shadow.task_revision}: {_shadow_text(shadow)}")
+        console.print(f"          SEG {shadow.segmentation_instance_uid or 'none'}")
+        console.print(f"          SR  {shadow.report_instance_uid or 'none'}")
+        if shadow.state is ShadowState.KEPT:
+            console.print(f"          not sent; kept in {result_folder(kept, entry.key, shadow.task_name)}")
+
+
+def _shadow_text(shadow: ShadowOutcome) -> str:
+    if shadow.state is ShadowState.RUNNING:
+        return "running, or cut short with its worker"
+    return f"{shadow.state.value}{f': {shadow.reason}' if shadow.reason else ''}"
 
 
 def _print_corrections(links: Sequence[CorrectionLink], series_instance_uid: str) -> None:

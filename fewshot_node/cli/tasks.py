@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from fewshot_node.cli import lifecycle
 from fewshot_node.cli.labels import labels_from
+from fewshot_node.cli.lifecycle import TaskName
 from fewshot_node.cli.printing import plain_console, print_table
 from fewshot_node.cli.progress import feature_cache, watched
 from fewshot_node.cli.state import cli_state
@@ -26,8 +28,6 @@ _ADAPTER_HELP = (
 )
 _REFINE_HELP = "Mask refinement: none, walker (random walker), or sam, which needs worker.sam in the settings."
 _OUTPUT_HELP = f"Which objects results become, KEY=VALUE; repeat. {OUTPUT_CHOICES}"
-
-TaskName = Annotated[str, typer.Argument(metavar="TASK", help="Name of the task.")]
 
 
 @app.command()
@@ -98,7 +98,7 @@ def change(
         ),
         description=old.description if description is None else description,
     )
-    registry.update(changed)
+    registry.update(changed, seen=old)
     remedy = "publish it again (task publish)"
     if not registry.is_fitted(name):
         remedy = "fit and publish it again (task fit, task publish)"
@@ -115,20 +115,19 @@ def list_tasks(context: typer.Context) -> None:
     for name in registry.names():
         definition = registry.definition(name)
         labels = ", ".join(label.name for label in definition.labels)
-        revisions = registry.revisions(name)
         table.add_row(
             name,
             definition.kind.value,
             labels,
             str(len(registry.template_names(name))),
-            f"revision {revisions[-1]}" if revisions else "not yet",
+            lifecycle.standing_text(registry.lifecycle(name)),
         )
     print_table(table, otherwise="no tasks; register one with: fewshot-node task add")
 
 
 @app.command()
 def show(context: typer.Context, name: TaskName) -> None:
-    """Show a task: labels with their codes, rules, settings, templates and revisions."""
+    """Show a task: the draft's labels with their codes, rules, settings and templates; revisions and their history."""
     from fewshot_node.tasks.registry import Registry
 
     registry = Registry(cli_state(context).settings.tasks)
@@ -146,8 +145,8 @@ def show(context: typer.Context, name: TaskName) -> None:
     console.print(f"  output   {definition.settings.output}")
     for template in registry.template_names(name):
         console.print(f"  template {template}")
-    for revision in registry.revisions(name):
-        console.print(f"  revision {revision} {registry.published(name, revision).digest[:12]}")
+    for line in lifecycle.revision_lines(registry.lifecycle(name)):
+        console.print(f"  {line}")
 
 
 def _codes_of(label: Label) -> str:
@@ -173,14 +172,4 @@ def fit(context: typer.Context, name: TaskName) -> None:
     )
 
 
-@app.command()
-def publish(context: typer.Context, name: TaskName) -> None:
-    """Freeze the fitted task as the next revision; matching series go to it from now on."""
-    from fewshot_node.models import load_models
-    from fewshot_node.tasks.registry import Registry
-
-    settings = cli_state(context).settings
-    registry = Registry(settings.tasks)
-    refines = registry.definition(name).settings.refine.needs_model
-    revision = registry.publish(name, load_models(settings.worker).sam_digest if refines else None)
-    typer.echo(f"task {name} revision {revision} is live")
+lifecycle.register(app)

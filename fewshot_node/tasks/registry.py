@@ -4,6 +4,8 @@
 
     <root>/<task>/draft/       definition.json  provenance.json  templates/  fit.json  adapter.safetensors
     <root>/<task>/revisions/0001/    the same files and manifest.json, never changed again
+    <root>/<task>/standing.json      which revision is live, in shadow, and who made it so
+    <root>/<task>/lock.json          held by who changes the task
 
 Everything is JSON or safetensors; nothing is unpickled. A draft changes file by file, each of them
 whole; a revision appears as a whole folder or not at all.
@@ -14,8 +16,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fewshot_node.disk import whole_file, whole_folder
-from fewshot_node.errors import PermanentError, TaskError, TemplateError, UnknownTaskError
+from fewshot_node.errors import TaskError, TemplateError, UnknownTaskError
+from fewshot_node.tasks.candidates import Candidate, candidates
 from fewshot_node.tasks.fit import FitReport, fit_key, fit_task
+from fewshot_node.tasks.lifecycle import Lifecycle
+from fewshot_node.tasks.lock import task_lock
 from fewshot_node.tasks.origin import (
     TemplateOrigin,
     now,
@@ -25,11 +30,8 @@ from fewshot_node.tasks.origin import (
     write_origins,
 )
 from fewshot_node.tasks.progress import Watch, unwatched
-from fewshot_node.tasks.revision import load_revision, write_revision
-from fewshot_node.tasks.rule_groups import AnyRule
 from fewshot_node.tasks.storage import read_json, write_json
 from fewshot_node.tasks.task import (
-    BrokenTask,
     PublishedTask,
     TaskDefinition,
     check_name,
@@ -72,17 +74,29 @@ class Registry:
                 f"task {definition.name} exists: choose another name, or change it (task change)"
             ) from error
 
-    def update(self, definition: TaskDefinition) -> None:
+    def update(self, definition: TaskDefinition, seen: TaskDefinition | None = None) -> None:
         """Replace the definition of a task's draft; what is published stays as it is.
+
+        Parameters
+        ----------
+        seen
+            What the new definition was made from: when it is not the present one any more, nothing is changed.
 
         Raises
         ------
         UnknownTaskError
             There is no task of that name.
         TaskError
-            The kind changes, or templates show labels that the new definition lacks.
+            The kind changes, templates show labels that the new definition lacks, or somebody else changed the
+            task meanwhile.
         """
+        with task_lock(self._draft(definition.name).parent, "task change"):
+            self._update(definition, seen)
+
+    def _update(self, definition: TaskDefinition, seen: TaskDefinition | None) -> None:
         old = self.definition(definition.name)
+        if seen is not None and seen != old:
+            raise TaskError(f"task {old.name} was changed meanwhile: look at it (task show {old.name}), then try again")
         if old.kind != definition.kind:
             raise TaskError(f"task {old.name} is a {old.kind} task and stays one: add another task")
         for template in self.templates(definition.name):
@@ -128,6 +142,10 @@ class Registry:
             shows labels that the task does not have.
         """
         check_name(template.name, "template")
+        with task_lock(self._draft(name).parent, "template add"):
+            self._add_template(name, template)
+
+    def _add_template(self, name: str, template: Template) -> None:
         definition = self.definition(name)
         stray = sorted(set(template.label_values) - set(definition.label_values))
         if stray:
@@ -148,9 +166,10 @@ class Registry:
         TemplateError
             The draft has no such template.
         """
-        self._require_template(name, template)
-        remove_template(self._draft(name) / "templates", template)
-        write_origins(self._draft(name), {key: one for key, one in self.origins(name).items() if key != template})
+        with task_lock(self._draft(name).parent, "template remove"):
+            self._require_template(name, template)
+            remove_template(self._draft(name) / "templates", template)
+            write_origins(self._draft(name), {key: one for key, one in self.origins(name).items() if key != template})
 
     def template(self, name: str, template: str) -> Template:
         """Return one template of a task's draft, compared with its digest.
@@ -181,13 +200,13 @@ class Registry:
         """
         definition, templates = self.definition(name), self.templates(name)
         adapter, report = fit_task(definition, templates, encoder, cache, watch)
-        draft = self._draft(name)
-        # The note goes first: weights without their note are not publishable.
-        (draft / "fit.json").unlink(missing_ok=True)
-        with whole_file(draft / "adapter.safetensors") as path:
-            save_adapter(adapter, path)
-        key = fit_key(definition, templates, encoder.weights_digest)
-        write_json(draft / "fit.json", {"fit_key": key, "encoder_digest": encoder.weights_digest})
+        draft, key = self._draft(name), fit_key(definition, templates, encoder.weights_digest)
+        with task_lock(draft.parent, "task fit"):
+            # The note goes first: weights without their note are not publishable.
+            (draft / "fit.json").unlink(missing_ok=True)
+            with whole_file(draft / "adapter.safetensors") as path:
+                save_adapter(adapter, path)
+            write_json(draft / "fit.json", {"fit_key": key, "encoder_digest": encoder.weights_digest})
         logger.info("task %s fitted to %d slices in %.1f s", name, report.slices, report.seconds)
         return report
 
@@ -200,84 +219,64 @@ class Registry:
         current = fit_key(self.definition(name), self.templates(name), str(note.get("encoder_digest")))
         return bool(note.get("fit_key") == current)
 
-    def publish(self, name: str, refiner_digest: str | None = None) -> int:
+    def publish(self, name: str, refiner_digest: str | None = None, *, shadow: bool = False) -> int:
         """Freeze a task's draft as its next revision and return the revision's number.
 
         Parameters
         ----------
         refiner_digest
             Digest of the weights that refine the task's masks, to be pinned with the revision.
+        shadow
+            Let it run beside the live revision and send nothing; else it is the live one from now on.
 
         Raises
         ------
         TaskError
             There is no template, the draft was not fitted, it changed since, or it refines its masks and
-            no refiner was named.
+            no refiner was named; or the task is retired.
         """
-        draft = self._draft(name)
-        if not self.template_names(name):
-            raise TaskError(f"task {name} has no template: add one (template add), fit the task, then publish")
-        if not (draft / "fit.json").is_file():
-            raise TaskError(f"task {name} has not been fitted: fit it (task fit), then publish")
-        if not self.is_fitted(name):
-            raise TaskError(f"task {name} changed since it was fitted: fit it again (task fit), then publish")
-        if self.definition(name).settings.refine.needs_model and refiner_digest is None:
-            raise TaskError(f"task {name} refines with SAM and none is loaded: set worker.sam, then publish")
-        revision = (self.revisions(name) or (0,))[-1] + 1
-        try:
-            digest = write_revision(draft, self._revision_folder(name, revision), refiner_digest)
-        except FileExistsError as error:
-            raise TaskError(f"revision {revision} of task {name} was published by somebody else: try again") from error
-        logger.info("task %s published as revision %d, digest %s", name, revision, digest)
-        return revision
+
+        def check(draft: Path) -> None:
+            if not self.template_names(name):
+                raise TaskError(f"task {name} has no template: add one (template add), fit the task, then publish")
+            if not (draft / "fit.json").is_file():
+                raise TaskError(f"task {name} has not been fitted: fit it (task fit), then publish")
+            if not self.is_fitted(name):
+                raise TaskError(f"task {name} changed since it was fitted: fit it again (task fit), then publish")
+            if self.definition(name).settings.refine.needs_model and refiner_digest is None:
+                raise TaskError(f"task {name} refines with SAM and none is loaded: set worker.sam, then publish")
+
+        return self.lifecycle(name).publish(self._draft(name), refiner_digest, check, shadow=shadow)
+
+    def lifecycle(self, name: str) -> Lifecycle:
+        """Return the published revisions of a task, and what is done with them."""
+        return Lifecycle(self._draft(name).parent)
 
     def revisions(self, name: str) -> tuple[int, ...]:
         """Return the numbers of a task's published revisions, rising."""
-        folder = self._draft(name).parent / "revisions"
-        return tuple(sorted(int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit()))
+        return self.lifecycle(name).revisions()
 
     def published(self, name: str, revision: int | None = None) -> PublishedTask:
-        """Return one revision of a task, the newest by default, compared with its digests.
+        """Return one revision of a task, the live one by default, compared with its digests.
 
         Raises
         ------
         UnknownTaskError
             There is no such task or revision.
         TaskError
-            Nothing is published yet, or the revision's files were altered.
+            Nothing is published yet, nothing is live, or the revision's files were altered.
         """
-        known = self.revisions(name)
-        if not known:
+        lifecycle = self.lifecycle(name)
+        wanted = lifecycle.standing().live if revision is None else revision
+        if wanted is None:
+            if lifecycle.revisions():
+                raise TaskError(f"task {name} has no live revision: task go-live {name}, or name a revision")
             raise TaskError(f"task {name} has no published revision: fit it and publish it")
-        wanted = known[-1] if revision is None else revision
-        if wanted not in known:
-            raise UnknownTaskError(f"task {name} has no revision {wanted}: it has {', '.join(map(str, known))}")
-        return load_revision(self._revision_folder(name, wanted))
+        return lifecycle.load(wanted)
 
-    def all_published(self) -> tuple[PublishedTask, ...]:
-        """Return the newest revision of every task that has one, by name."""
-        return tuple(self.published(name) for name in self.names() if self.revisions(name))
-
-    def live(self) -> tuple[PublishedTask | BrokenTask, ...]:
-        """Return the newest revision of every task that has one, by name; one that is broken stands in its place.
-
-        An altered or damaged revision must not keep the other tasks from their work.
-        """
-        return tuple(self._live(name) for name in self.names() if self.revisions(name))
-
-    def _live(self, name: str) -> PublishedTask | BrokenTask:
-        revision = self.revisions(name)[-1]
-        try:
-            return self.published(name, revision)
-        except PermanentError as error:
-            return BrokenTask(name, revision, str(error), self._rules_at_least(name, revision))
-
-    def _rules_at_least(self, name: str, revision: int) -> tuple[AnyRule, ...] | None:
-        path = self._revision_folder(name, revision) / "definition.json"
-        try:
-            return definition_from_data(read_json(path), str(path)).rules
-        except PermanentError:
-            return None
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Return the revisions that may take a series, by name: those that are live or in shadow."""
+        return candidates(self.root)
 
     def draft_folder(self, name: str) -> Path:
         """Return the folder of a task's draft.
@@ -300,9 +299,6 @@ class Registry:
         known = self.template_names(name)
         if template not in known:
             raise TemplateError(f"task {name} has no template {template!r}: it has {', '.join(known) or 'none'}")
-
-    def _revision_folder(self, name: str, revision: int) -> Path:
-        return self.root / name / "revisions" / f"{revision:04d}"
 
 
 def _require_compatible(template: Template, other: Template, task: str) -> None:

@@ -102,6 +102,8 @@ class PublishedTask:
         and refiner.
     encoder_digest, refiner_digest
         Weights that the task was fitted and published with; no refiner digest means that none is asked for.
+    is_shadow
+        Whether it runs beside the live revision, and sends nothing.
     """
 
     definition: TaskDefinition
@@ -111,6 +113,12 @@ class PublishedTask:
     encoder_digest: str
     refiner_digest: str | None
     folder: Path
+    is_shadow: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of the task."""
+        return self.definition.name
 
     def check_models(self, encoder_digest: str, refiner_digest: str | None) -> None:
         """Refuse models that the revision was not published with: its results would be other ones.
@@ -137,12 +145,12 @@ class PublishedTask:
 
 @dataclass(frozen=True, slots=True)
 class BrokenTask:
-    """A published revision that cannot be read any more; its rules, when they at least can be."""
+    """A published revision that a series was meant for and that cannot be applied to it."""
 
     name: str
     revision: int
     reason: str
-    rules: tuple[AnyRule, ...] | None
+    is_shadow: bool = False
 
 
 class _DefinitionDocument(BaseModel):

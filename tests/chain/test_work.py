@@ -14,15 +14,17 @@ from fewshot_node import pipeline
 from fewshot_node.config import DeliverySettings, FolderDestination, NodeSettings, PacsSettings, ReceiveSettings
 from fewshot_node.demo.cases import Case, Lesson
 from fewshot_node.dicom.deliver.courier import Courier
-from fewshot_node.dicom.ledger import Confirmation, DeliveryState, SeriesState
+from fewshot_node.dicom.ledger import Confirmation, DeliveryState, SeriesState, ShadowState
 from fewshot_node.dicom.receive.receiver import Receiver
 from fewshot_node.dicom.send import store
 from fewshot_node.errors import RetryableError
 from fewshot_node.models import Models
 from fewshot_node.node import Node, open_node
 from fewshot_node.records import SeriesKey
+from fewshot_node.tasks.candidates import Candidate
 from fewshot_node.tasks.registry import Registry
-from fewshot_node.tasks.task import BrokenTask
+from fewshot_node.tasks.standing import Standing, write_standing
+from fewshot_node.tasks.task import PublishedTask
 from fewshot_node.work import work_on
 from tests.chain.running_node import wait_for
 
@@ -36,6 +38,22 @@ def node(tmp_path: Path, taught: Path) -> Node:
     )
     (tmp_path / "tasks").symlink_to(taught)
     return open_node(settings)
+
+
+@pytest.fixture
+def own_tasks(node: Node, taught: Path) -> Registry:
+    """The taught tasks as a copy, to be changed; the knee's goes to a folder when it is live."""
+    node.settings.tasks.unlink()
+    shutil.copytree(taught, node.settings.tasks)
+    return Registry(node.settings.tasks)
+
+
+def to_a_share(node: Node) -> tuple[Node, Path]:
+    share = node.settings.home / "share"
+    share.mkdir()
+    folder = FolderDestination(kind="folder", path=share)
+    delivery = DeliverySettings(to=("share",), destinations={"share": folder})
+    return replace(node, settings=node.settings.model_copy(update={"delivery": delivery})), share
 
 
 def receive(node: Node, files: tuple[Path, ...], uid: str) -> SeriesKey:
@@ -241,10 +259,17 @@ def test_one_task_failing_on_its_own_leaves_the_others_result(
     case = lessons[1].pushed[0]
     key = receive(node, case.files, case.series_instance_uid)
     healed = pointed_at(node, PacsSettings(ae_title=orthanc.aet, port=orthanc.dicom_port))
-    (knee,) = (task for task in Registry(node.settings.tasks).live() if task.definition.name == "knee-landmarks")
-    twin = replace(knee, definition=replace(knee.definition, name="twin"))
-    broken = BrokenTask("altered", 3, "its revision was altered", None)
-    monkeypatch.setattr("fewshot_node.work.Registry.live", lambda self: (knee, twin, broken))
+    (knee,) = (one for one in Registry(node.settings.tasks).candidates() if one.name == "knee-landmarks")
+    loaded = knee.load()
+    assert isinstance(loaded, PublishedTask)
+    twin = replace(loaded, definition=replace(loaded.definition, name="twin"))
+    monkeypatch.setattr("fewshot_node.tasks.candidates.load_revision", lambda folder: folders[folder])
+    folders = {knee.folder: loaded, Path("twin"): twin}
+    others = (
+        replace(knee, name="twin", folder=Path("twin")),
+        Candidate("altered", 3, False, None, Path(), "its revision was altered"),
+    )
+    monkeypatch.setattr("fewshot_node.work.Registry.candidates", lambda self: (knee, *others))
     real = pipeline.locate_landmarks
 
     def fails_once(*arguments):
@@ -322,10 +347,127 @@ def test_a_long_run_keeps_its_claim(
     quick = replace(node, settings=node.settings.model_copy(update={"worker": short}))
     outlived = threading.Event()
 
-    def slow(*_: object) -> tuple[()]:
+    def slow(*_: object) -> pipeline.Processed:
         outlived.wait(1.2)
         assert node.ledger.release_expired(datetime.now(UTC), 3) == []
-        return ()
+        return pipeline.Processed(())
 
     monkeypatch.setattr("fewshot_node.work.process_series", slow)
     assert work_on(quick, models, key, 1, "worker") is SeriesState.NO_TASK
+
+
+KNEE = "knee-landmarks"
+
+
+def test_a_shadow_runs_beside_the_live_revision_and_sends_nothing(
+    node: Node, own_tasks: Registry, lessons: tuple[Lesson, Lesson], models: Models
+) -> None:
+    assert own_tasks.publish(KNEE, shadow=True) == 2
+    case = lessons[1].pushed[0]
+    key = receive(node, case.files, case.series_instance_uid)
+    sending, share = to_a_share(node)
+    assert work_on(sending, models, key, 1, "worker") is SeriesState.DELIVERED
+    entry = node.ledger.entry(key)
+    assert entry is not None
+    (live,), (shadow,) = entry.outcomes, entry.shadows
+    assert (live.task_revision, shadow.task_revision, shadow.state) == (1, 2, ShadowState.KEPT)
+    assert {path.stem for path in share.iterdir()} == {live.report_instance_uid}
+    kept = node.settings.shadow / str(key) / KNEE / "report.dcm"
+    assert pydicom.dcmread(kept).SOPInstanceUID == shadow.report_instance_uid != live.report_instance_uid
+    assert {"volume", "encode", "localize", "write"} <= set(shadow.seconds)
+
+
+def test_a_series_that_only_a_shadow_takes_ends_as_no_task(
+    node: Node, own_tasks: Registry, lessons: tuple[Lesson, Lesson], models: Models
+) -> None:
+    own_tasks.publish(KNEE, shadow=True)
+    write_standing(own_tasks.root / KNEE, Standing(shadow=2))
+    case = lessons[1].pushed[0]
+    key = receive(node, case.files, case.series_instance_uid)
+    assert work_on(node, models, key, 1, "worker") is SeriesState.NO_TASK
+    entry = node.ledger.entry(key)
+    assert entry is not None
+    assert (entry.outcomes, [one.state for one in entry.shadows]) == ((), [ShadowState.KEPT])
+    assert node.ledger.deliveries() == ()
+    assert not node.settings.outbox.exists()
+
+
+def test_a_shadow_that_fails_costs_its_series_nothing(
+    node: Node,
+    own_tasks: Registry,
+    lessons: tuple[Lesson, Lesson],
+    models: Models,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own_tasks.publish(KNEE, shadow=True)
+    write_standing(own_tasks.root / KNEE, Standing(shadow=2))
+    case = lessons[1].pushed[0]
+    key = receive(node, case.files, case.series_instance_uid)
+
+    def fault(*_: object) -> None:
+        raise KeyError("Secret^Person")
+
+    monkeypatch.setattr("fewshot_node.pipeline.locate_landmarks", fault)
+    assert work_on(node, models, key, 1, "worker") is SeriesState.NO_TASK
+    entry = node.ledger.entry(key)
+    assert entry is not None
+    assert entry.shadows[0].state is ShadowState.FAILED
+    assert "internal error (KeyError)" in entry.shadows[0].reason
+    assert "Secret" not in entry.shadows[0].reason
+
+    weights = own_tasks.root / KNEE / "revisions" / "0002" / "adapter.safetensors"
+    weights.chmod(0o644)
+    weights.write_bytes(b"")
+    node.ledger.retry(case.series_instance_uid)
+    assert work_on(node, models, key, 2, "worker") is SeriesState.NO_TASK
+    entry = node.ledger.entry(key)
+    assert entry is not None
+    assert "was altered" in entry.shadows[0].reason
+
+
+def test_a_worker_that_dies_in_a_shadow_has_ended_the_series_before(
+    node: Node,
+    own_tasks: Registry,
+    lessons: tuple[Lesson, Lesson],
+    models: Models,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own_tasks.publish(KNEE, shadow=True)
+    case = lessons[1].pushed[0]
+    key = receive(node, case.files, case.series_instance_uid)
+    sending, _ = to_a_share(node)
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fewshot_node.shadow.read_volume", die)
+    with pytest.raises(KeyboardInterrupt):
+        work_on(sending, models, key, 1, "worker")
+    entry = node.ledger.entry(key)
+    assert entry is not None
+    assert (entry.state, entry.shadows[0].state) == (SeriesState.DELIVERED, ShadowState.RUNNING)
+
+
+def test_a_retired_task_leaves_its_series_as_no_task(
+    node: Node, own_tasks: Registry, lessons: tuple[Lesson, Lesson], models: Models
+) -> None:
+    own_tasks.lifecycle(KNEE).retire()
+    case = lessons[1].pushed[0]
+    key = receive(node, case.files, case.series_instance_uid)
+    assert work_on(node, models, key, 1, "worker") is SeriesState.NO_TASK
+    entry = node.ledger.entry(key)
+    assert entry is not None
+    assert entry.shadows == ()
+
+
+def test_a_damaged_standing_fails_the_series_that_its_task_would_take_and_no_other(
+    node: Node, own_tasks: Registry, lessons: tuple[Lesson, Lesson], models: Models
+) -> None:
+    (own_tasks.root / "torso-organs" / "standing.json").write_text("{")
+    torso, knee = (lesson.pushed[0] for lesson in lessons)
+    torso_key = receive(node, torso.files, torso.series_instance_uid)
+    knee_key = receive(node, knee.files, knee.series_instance_uid)
+    sending, _ = to_a_share(node)
+    assert work_on(sending, models, torso_key, 1, "worker") is SeriesState.FAILED
+    assert "task go-live torso-organs" in reason_of(node, torso)
+    assert work_on(sending, models, knee_key, 1, "worker") is SeriesState.DELIVERED

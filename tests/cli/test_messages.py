@@ -223,7 +223,7 @@ def test_what_the_file_system_refuses_has_a_remedy(error: OSError, texts: tuple[
 def test_weights_that_do_not_fit_on_the_disk(
     run: Run, organs: str, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr("fewshot_node.tasks.registry.Registry.publish", full)

@@ -13,7 +13,7 @@ from fewshot_node.tasks.codes import parse_label
 from fewshot_node.tasks.registry import Registry
 from fewshot_node.tasks.rule_text import parse_rule
 from fewshot_node.tasks.selection import TemplateSelection
-from fewshot_node.tasks.task import TaskDefinition
+from fewshot_node.tasks.task import PublishedTask, TaskDefinition
 from fewshot_node.tasks.templates import Template, read_template
 from fewshot_node.vision.adapters import AdapterSettings
 from fewshot_node.vision.backbone import DenseEncoder
@@ -46,7 +46,7 @@ def revision_folder(registry: Registry, revision: int = 1) -> Path:
 def test_empty_registry_has_no_tasks(tmp_path: Path) -> None:
     registry = Registry(tmp_path / "none")
     assert registry.names() == ()
-    assert registry.all_published() == ()
+    assert registry.candidates() == ()
     with pytest.raises(UnknownTaskError, match="there is none yet"):
         registry.definition("organs")
 
@@ -147,7 +147,10 @@ def test_published_task_is_complete(published: Registry, definition: TaskDefinit
     assert task.refiner_digest is None
     assert task.adapter.label_values == (1, 3)
     task.check_models(encoder.weights_digest, None)
-    assert [one.digest for one in published.all_published()] == [task.digest]
+    (candidate,) = published.candidates()
+    loaded = candidate.load()
+    assert isinstance(loaded, PublishedTask)
+    assert (loaded.digest, loaded.is_shadow) == (task.digest, False)
 
 
 def test_revision_holds_safetensors_and_json_only(published: Registry) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from fewshot_node.config import NodeSettings
 from fewshot_node.dicom.deliver.attempts import Attempts
-from fewshot_node.dicom.deliver.expiry import remove_confirmed, remove_rejected
+from fewshot_node.dicom.deliver.expiry import remove_confirmed, remove_old_shadows, remove_rejected
 from fewshot_node.dicom.ledger import Delivery, Ledger, utc_now
 from fewshot_node.dicom.periodic import Periodic
 from fewshot_node.dicom.running import Running
@@ -83,3 +83,4 @@ def _clear_outbox(ledger: Ledger, settings: NodeSettings) -> None:
     now = utc_now()
     remove_confirmed(settings.outbox, ledger, settings.delivery.keep_days, now)
     remove_rejected(settings.outbox, settings.delivery, now)
+    remove_old_shadows(settings.shadow, settings.delivery.keep_days, now)

@@ -55,6 +55,19 @@ def _changed(folder: Path) -> float:
         return 0.0
 
 
+def remove_old_shadows(shadow: Path, keep_days: float | None, now: datetime) -> list[SeriesKey]:
+    """Remove the results of shadow revisions that were made so long ago; None keeps everything."""
+    if keep_days is None:
+        return []
+    latest = (now - timedelta(days=keep_days)).timestamp()
+    removed = []
+    for key, folder in _series_folders(shadow):
+        if max((path.stat().st_mtime for path in folder.rglob("*")), default=0.0) <= latest:
+            shutil.rmtree(folder, ignore_errors=True)
+            removed.append(key)
+    return removed
+
+
 def _series_folders(outbox: Path) -> Iterator[tuple[SeriesKey, Path]]:
     if not outbox.is_dir():
         return

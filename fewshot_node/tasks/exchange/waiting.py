@@ -70,6 +70,7 @@ def adopt(registry: Registry, task: str, revision: int) -> tuple[int, str]:
         ) from error
     for folder in (source.parent, target.parent):
         sync(folder)
+    registry.lifecycle(task).go_live(number, lambda folder: None)
     return number, digest
 
 

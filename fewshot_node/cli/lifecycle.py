@@ -1,0 +1,118 @@
+"""``task publish`` and what comes after it: shadow, go-live, rollback, retire."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fewshot_node.cli.state import cli_state
+from fewshot_node.errors import TaskError
+
+if TYPE_CHECKING:
+    from fewshot_node.tasks.lifecycle import Lifecycle
+
+TaskName = Annotated[str, typer.Argument(metavar="TASK", help="Name of the task.")]
+_Revision = Annotated[int | None, typer.Argument(metavar="[REVISION]", help="Number of a published revision.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``task``."""
+    for command in (publish, rollback, retire, shadow):
+        app.command()(command)
+    app.command(name="go-live")(go_live)
+
+
+def publish(
+    context: typer.Context,
+    name: TaskName,
+    in_shadow: Annotated[
+        bool, typer.Option("--shadow", help="Let it run beside the live revision, be recorded, and send nothing.")
+    ] = False,
+) -> None:
+    """Freeze the fitted task as the next revision; matching series go to it from now on."""
+    from fewshot_node.models import load_models
+    from fewshot_node.tasks.registry import Registry
+
+    settings = cli_state(context).settings
+    registry = Registry(settings.tasks)
+    refines = registry.definition(name).settings.refine.needs_model
+    digest = load_models(settings.worker).sam_digest if refines else None
+    revision = registry.publish(name, digest, shadow=in_shadow)
+    if in_shadow:
+        typer.echo(f"task {name} revision {revision} runs in shadow; next: fewshot-node task go-live {name}")
+    else:
+        typer.echo(f"task {name} revision {revision} is live")
+
+
+def go_live(context: typer.Context, name: TaskName, revision: _Revision = None) -> None:
+    """Send the results of a revision from now on: of that in shadow, or of the one that is named."""
+    chosen = _lifecycle(context, name).go_live(revision, lambda folder: None)
+    typer.echo(f"task {name} revision {chosen} is live")
+
+
+def rollback(context: typer.Context, name: TaskName, revision: _Revision = None) -> None:
+    """Make an older revision the live one again: the one that was live before, or the one that is named."""
+    chosen = _lifecycle(context, name).rollback(revision)
+    typer.echo(f"task {name} revision {chosen} is live again; the draft stays as it is")
+
+
+def retire(
+    context: typer.Context,
+    name: TaskName,
+    undo: Annotated[bool, typer.Option("--undo", help="Take the task back into service.")] = False,
+) -> None:
+    """Let a task take no more series; its revisions and results stay."""
+    lifecycle = _lifecycle(context, name)
+    lifecycle.retire(undo=undo)
+    typer.echo(f"task {name}: {standing_text(lifecycle)}" if undo else f"task {name} is retired and takes no series")
+
+
+def shadow(
+    context: typer.Context,
+    name: TaskName,
+    revision: _Revision = None,
+    end: Annotated[bool, typer.Option("--end", help="Run nothing in shadow any more.")] = False,
+) -> None:
+    """Let a published revision run in shadow: on matching series, recorded, its results kept and not sent."""
+    if end is (revision is not None):
+        raise typer.BadParameter("give either a REVISION or --end")
+    _lifecycle(context, name).put_in_shadow(revision)
+    typer.echo(f"task {name}: nothing runs in shadow" if end else f"task {name} revision {revision} runs in shadow")
+
+
+def standing_text(lifecycle: "Lifecycle") -> str:
+    """Say in a few words which revisions of a task take series."""
+    try:
+        standing = lifecycle.standing()
+    except TaskError:
+        return "damaged: see task show"
+    if not lifecycle.revisions():
+        return "not yet"
+    roles = [("live", standing.live), ("shadow", standing.shadow)]
+    text = ", ".join(f"revision {number} {role}" for role, number in roles if number is not None)
+    return f"retired ({text})" if standing.retired else text or "nothing live"
+
+
+def revision_lines(lifecycle: "Lifecycle") -> Iterator[str]:
+    """Yield a line for each revision, and one for each change to what is live."""
+    try:
+        standing = lifecycle.standing()
+    except TaskError as error:
+        yield f"standing {error}"
+        standing = None
+    for revision in lifecycle.revisions():
+        role = standing.role(revision) if standing else ""
+        try:
+            yield f"revision {revision} {lifecycle.load(revision).digest[:12]} {role}".rstrip()
+        except TaskError as error:
+            yield f"revision {revision} damaged {role}: {error}"
+    for change in standing.history if standing else ():
+        yield f"changed  {change.time} {change.who}: {change.what}"
+    if standing and standing.retired:
+        yield "retired  takes no series: task retire --undo takes it back"
+
+
+def _lifecycle(context: typer.Context, name: str) -> "Lifecycle":
+    from fewshot_node.tasks.registry import Registry
+
+    return Registry(cli_state(context).settings.tasks).lifecycle(name)
