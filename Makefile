@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test check fix conformance bench bench-receive bench-deliver bench-vision bench-objects bench-crossval peers clean
+.PHONY: demo test check fix conformance bench bench-receive bench-deliver bench-vision bench-objects bench-route bench-crossval peers clean
 
 demo: $(STAMP) peers
 	$(BIN)/fewshot-node demo $(ARGS)
@@ -28,7 +28,7 @@ conformance: $(STAMP)
 	$(BIN)/fewshot-node conformance --into README.md
 
 # Every benchmark, and the receiver's alone; ARGS names the parts to run: make bench-receive ARGS="speed memory".
-bench: bench-receive bench-deliver bench-vision bench-objects
+bench: bench-receive bench-deliver bench-vision bench-objects bench-route
 
 bench-receive: $(STAMP) peers
 	$(BIN)/python -m tests.benchmarks.receive $(ARGS)
@@ -44,6 +44,10 @@ bench-vision: $(STAMP)
 # A Segmentation of 600 slices and 10 segments, against plain highdicom.
 bench-objects: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.objects
+
+# Routing time of a series where a site has a thousand tasks.
+bench-route: $(STAMP)
+	$(BIN)/python -m tests.benchmarks.route
 
 # What crossval foretells against the score on other patients: ARGS="ADAPTER DRAWS [SUITE ...]"; wants ../shared/data/suites.
 bench-crossval: $(STAMP)
