@@ -33,6 +33,8 @@ class Candidate:
         It runs, and sends nothing.
     rules
         None where they cannot be read: then it may have been meant for any series.
+    folder
+        The revision's; text, because making a thousand `Path` a series costs more than asking all rules.
     trouble
         Why it cannot be applied; empty when nothing is known to be wrong.
     """
@@ -41,7 +43,7 @@ class Candidate:
     revision: int
     is_shadow: bool
     rules: tuple[AnyRule, ...] | None
-    folder: Path
+    folder: str
     trouble: str = ""
 
     def load(self) -> LiveTask:
@@ -49,7 +51,7 @@ class Candidate:
         if self.trouble:
             return self.broken(self.trouble)
         try:
-            return replace(load_revision(self.folder), is_shadow=self.is_shadow)
+            return replace(load_revision(Path(self.folder)), is_shadow=self.is_shadow)
         except PermanentError as error:
             return self.broken(str(error))
 
@@ -67,37 +69,37 @@ def candidates(root: Path) -> tuple[Candidate, ...]:
         names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
     except FileNotFoundError:
         return ()
-    return tuple(candidate for name in names for candidate in _of_task(root / name))
+    return tuple(candidate for name in names for candidate in _of_task(f"{root}/{name}", name))
 
 
-def _of_task(folder: Path) -> Iterator[Candidate]:
+def _of_task(folder: str, name: str) -> Iterator[Candidate]:
     try:
         standing = _standing(folder)
     except PermanentError as error:
-        yield from _undecided(folder, str(error))
+        yield from _undecided(Path(folder), str(error))
         return
     if standing.retired:
         return
     for revision, is_shadow in ((standing.live, False), (standing.shadow, True)):
         if revision is not None:
-            yield _candidate(folder, revision, is_shadow)
+            yield _candidate(folder, name, revision, is_shadow)
 
 
-def _standing(folder: Path) -> Standing:
+def _standing(folder: str) -> Standing:
     """Return the standing; that its revisions are there is seen when their rules are read."""
     signature = _signature(f"{folder}/{STANDING}")
     if signature is None:
-        return read_standing(folder, Lifecycle(folder).revisions())
+        return read_standing(Path(folder), Lifecycle(Path(folder)).revisions())
     return _read_standing(signature)
 
 
-def _candidate(folder: Path, revision: int, is_shadow: bool) -> Candidate:
-    place = folder / "revisions" / f"{revision:04d}"
+def _candidate(folder: str, name: str, revision: int, is_shadow: bool) -> Candidate:
+    place = f"{folder}/revisions/{revision:04d}"
     try:
         rules, trouble = _rules(place), ""
     except PermanentError as error:
         rules, trouble = None, str(error)
-    return Candidate(folder.name, revision, is_shadow, rules, place, trouble)
+    return Candidate(name, revision, is_shadow, rules, place, trouble)
 
 
 def _undecided(folder: Path, trouble: str) -> Iterator[Candidate]:
@@ -105,15 +107,15 @@ def _undecided(folder: Path, trouble: str) -> Iterator[Candidate]:
     revisions = Lifecycle(folder).revisions()
     if not revisions:
         return
-    known = [_candidate(folder, revision, is_shadow=False).rules for revision in revisions]
+    known = [_candidate(str(folder), folder.name, revision, is_shadow=False).rules for revision in revisions]
     rules: tuple[AnyRule, ...] | None = None
     if None not in known:
         wholes = tuple(RuleGroup(GroupKind.ALL, rules) for rules in known if rules)
         rules = (RuleGroup(GroupKind.ANY, wholes),) if wholes else ()
-    yield Candidate(folder.name, revisions[-1], False, rules, folder, trouble)
+    yield Candidate(folder.name, revisions[-1], False, rules, str(folder), trouble)
 
 
-def _rules(revision: Path) -> tuple[AnyRule, ...]:
+def _rules(revision: str) -> tuple[AnyRule, ...]:
     path = f"{revision}/definition.json"
     signature = _signature(path)
     return _read_rules(signature or (path, 0, 0, 0))

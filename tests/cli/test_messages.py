@@ -156,6 +156,24 @@ def test_route_explain_without_a_published_task_says_so(run: Run, organs: str, s
     assert "no task is published" in run("route", "explain", series.folder).out
 
 
+def test_route_replay_and_check_tell_what_they_asked(run: Run, organs: str) -> None:
+    printed = run("route", "replay", "--task", organs, "--rule", "Modality=MR")
+    assert "no series would go another way" in printed.out
+    assert "task organs: takes 0 of 0 series now, would take 0" in printed.out
+    assert "no task is published" in run("route", "check").out
+
+
+def test_route_replay_of_what_is_no_rule(run: Run, organs: str) -> None:
+    printed = run("route", "replay", "--task", organs, "--rule", "Modalty=MR")
+    assert (printed.status, "Modality" in printed.error) == (1, True)
+    assert "known tasks: organs" in run("route", "replay", "--task", "liver").error
+
+
+def test_route_explain_of_a_series_that_never_came(run: Run) -> None:
+    printed = run("route", "explain", "1.2.3.4")
+    assert (printed.status, "series 1.2.3.4 is not in the ledger" in printed.error) == (1, True)
+
+
 def test_the_pacs_is_not_there(run: Run) -> None:
     printed = run("pacs", "echo")
     assert printed.status == 1

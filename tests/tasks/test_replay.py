@@ -47,7 +47,7 @@ def arrivals() -> Arrivals:
 
 
 def candidate(name: str, own: tuple[AnyRule, ...] | None, *, shadow: bool = False) -> Candidate:
-    return Candidate(name, 1, shadow, own, Path(name), "" if own is not None else "damaged")
+    return Candidate(name, 1, shadow, own, name, "" if own is not None else "damaged")
 
 
 def test_a_replay_tells_what_would_change(arrivals: Arrivals) -> None:
