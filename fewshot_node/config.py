@@ -223,6 +223,13 @@ class ExchangeSettings(_Section):
         return self
 
 
+class PublishSettings(_Section):
+    """What a task must have shown before it may send results."""
+
+    minimum_score: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Crossvalidated IoU, or accuracy at 10 px of landmarks; a revision in shadow needs none."""
+
+
 class PrefectSettings(_Section):
     """Which Prefect server shows and queues the work."""
 
@@ -257,6 +264,7 @@ class NodeSettings(_Section):
     pacs: PacsSettings = PacsSettings()
     delivery: DeliverySettings = DeliverySettings()
     exchange: ExchangeSettings = ExchangeSettings()
+    publish: PublishSettings = PublishSettings()
     prefect: PrefectSettings = PrefectSettings()
     worker: WorkerSettings = WorkerSettings()
 

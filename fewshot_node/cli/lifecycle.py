@@ -1,10 +1,14 @@
-"""``task publish`` and what comes after it: shadow, go-live, rollback, retire."""
+"""``task publish`` and what comes before and after it: diff, shadow, go-live, rollback, retire."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Column, Table
+from rich.text import Text
 
+from fewshot_node.cli.printing import print_table
 from fewshot_node.cli.state import cli_state
 from fewshot_node.errors import TaskError
 
@@ -17,7 +21,7 @@ _Revision = Annotated[int | None, typer.Argument(metavar="[REVISION]", help="Num
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``task``."""
-    for command in (publish, rollback, retire, shadow):
+    for command in (publish, diff, rollback, retire, shadow):
         app.command()(command)
     app.command(name="go-live")(go_live)
 
@@ -37,16 +41,40 @@ def publish(
     registry = Registry(settings.tasks)
     refines = registry.definition(name).settings.refine.needs_model
     digest = load_models(settings.worker).sam_digest if refines else None
-    revision = registry.publish(name, digest, shadow=in_shadow)
+    revision = registry.publish(name, digest, shadow=in_shadow, minimum_score=settings.publish.minimum_score)
     if in_shadow:
         typer.echo(f"task {name} revision {revision} runs in shadow; next: fewshot-node task go-live {name}")
     else:
         typer.echo(f"task {name} revision {revision} is live")
 
 
+def diff(
+    context: typer.Context,
+    name: TaskName,
+    first: Annotated[str, typer.Argument(metavar="A", help='Number of a revision, or "draft".')],
+    second: Annotated[str, typer.Argument(metavar="B", help='Number of a revision, or "draft".')] = "draft",
+) -> None:
+    """Show what differs between two revisions: labels, rules, settings, templates, models, score."""
+    from fewshot_node.tasks.differences import task_differences
+    from fewshot_node.tasks.registry import Registry
+
+    found = task_differences(Registry(cli_state(context).settings.tasks), name, first, second)
+    table = Table(Column("what", overflow="fold"), Column(first, overflow="fold"), Column(second, overflow="fold"))
+    for one in found:
+        table.add_row(Text(one.what), Text(one.first or "-"), Text(one.second or "-"))
+    print_table(table, otherwise=f"task {name}: {first} and {second} are the same")
+
+
 def go_live(context: typer.Context, name: TaskName, revision: _Revision = None) -> None:
     """Send the results of a revision from now on: of that in shadow, or of the one that is named."""
-    chosen = _lifecycle(context, name).go_live(revision, lambda folder: None)
+    from fewshot_node.tasks.approval import require_score, revision_score
+
+    minimum = cli_state(context).settings.publish.minimum_score
+
+    def check(folder: Path) -> None:
+        require_score(name, revision_score(folder), minimum)
+
+    chosen = _lifecycle(context, name).go_live(revision, check)
     typer.echo(f"task {name} revision {chosen} is live")
 
 

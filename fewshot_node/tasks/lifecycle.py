@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from fewshot_node.errors import TaskError, UnknownTaskError
+from fewshot_node.tasks.approval import score_note
 from fewshot_node.tasks.lock import task_lock
 from fewshot_node.tasks.origin import now
 from fewshot_node.tasks.revision import load_revision, write_revision
@@ -89,7 +90,7 @@ class Lifecycle:
             check(draft)
             self._settle(standing)
             revision = (self.revisions() or (0,))[-1] + 1
-            digest = write_revision(draft, self._place(revision), refiner_digest)
+            digest = write_revision(draft, self._place(revision), refiner_digest, score_note(draft))
             how = "shadow" if shadow else "live"
             self._write(standing.changed(f"published as revision {revision}, {how}", **{how: revision}))
         logger.info("task %s published as revision %d, %s, digest %s", self._name, revision, how, digest)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from fewshot_node.disk import whole_file, whole_folder
 from fewshot_node.errors import TaskError, TemplateError, UnknownTaskError
+from fewshot_node.tasks.approval import require_score, score_of_draft
 from fewshot_node.tasks.candidates import Candidate, candidates
 from fewshot_node.tasks.fit import FitReport, fit_key, fit_task
 from fewshot_node.tasks.lifecycle import Lifecycle
@@ -219,7 +220,14 @@ class Registry:
         current = fit_key(self.definition(name), self.templates(name), str(note.get("encoder_digest")))
         return bool(note.get("fit_key") == current)
 
-    def publish(self, name: str, refiner_digest: str | None = None, *, shadow: bool = False) -> int:
+    def publish(
+        self,
+        name: str,
+        refiner_digest: str | None = None,
+        *,
+        shadow: bool = False,
+        minimum_score: float | None = None,
+    ) -> int:
         """Freeze a task's draft as its next revision and return the revision's number.
 
         Parameters
@@ -228,12 +236,14 @@ class Registry:
             Digest of the weights that refine the task's masks, to be pinned with the revision.
         shadow
             Let it run beside the live revision and send nothing; else it is the live one from now on.
+        minimum_score
+            What the draft's crossvalidation must have reached to go live; None asks for nothing.
 
         Raises
         ------
         TaskError
             There is no template, the draft was not fitted, it changed since, or it refines its masks and
-            no refiner was named; or the task is retired.
+            no refiner was named; its score is not what is asked for; or the task is retired.
         """
 
         def check(draft: Path) -> None:
@@ -245,6 +255,7 @@ class Registry:
                 raise TaskError(f"task {name} changed since it was fitted: fit it again (task fit), then publish")
             if self.definition(name).settings.refine.needs_model and refiner_digest is None:
                 raise TaskError(f"task {name} refines with SAM and none is loaded: set worker.sam, then publish")
+            require_score(name, score_of_draft(draft), None if shadow else minimum_score)
 
         return self.lifecycle(name).publish(self._draft(name), refiner_digest, check, shadow=shadow)
 

@@ -1,9 +1,10 @@
 """Published revisions: written once as a whole folder, verified whenever they are read."""
 
 import shutil
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -41,8 +42,10 @@ class _Manifest(BaseModel):
         return digest_parts((repr(facts).encode(),))
 
 
-def write_revision(draft: Path, folder: Path, refiner_digest: str | None) -> str:
-    """Copy a fitted draft into a new revision and return its digest.
+def write_revision(
+    draft: Path, folder: Path, refiner_digest: str | None, noted: Mapping[str, Any] | None = None
+) -> str:
+    """Copy a fitted draft into a new revision and return its digest; `noted` goes into its provenance.
 
     Raises
     ------
@@ -56,7 +59,7 @@ def write_revision(draft: Path, folder: Path, refiner_digest: str | None) -> str
                 shutil.copytree(source, temporary / name, ignore=shutil.ignore_patterns(".*"))
             else:
                 shutil.copy(source, temporary / name)
-        added = read_json(draft / _PROVENANCE)
+        added = {**read_json(draft / _PROVENANCE), **(noted or {})}
         write_json(temporary / _PROVENANCE, {**added, "published": datetime.now(UTC).isoformat(timespec="seconds")})
         manifest = _Manifest(
             schema_version=1,

@@ -6,7 +6,7 @@ from typing import Any, get_args
 from fewshot_node.config import DestinationName, NodeSettings
 from fewshot_node.dicom.statement.markdown import table
 
-_NOT_DICOM = frozenset({"exchange", "home", "prefect", "worker"})
+_NOT_DICOM = frozenset({"exchange", "home", "prefect", "publish", "worker"})
 _NAME_PATTERN = get_args(DestinationName)[1].metadata[0].pattern
 _BOUNDS = {
     "minimum": "at least",

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from fewshot_node.errors import TaskError
+from fewshot_node.tasks.approval import score_of_draft
 from fewshot_node.tasks.crossval.answers import save_answers
 from fewshot_node.tasks.crossval.records import Candidate, CrossvalReport
 from fewshot_node.tasks.crossval.run import CrossvalSettings, crossvalidate
@@ -44,7 +45,7 @@ def crossvalidate_draft(
 
 def draft_score(registry: Registry, name: str) -> CrossvalScore | None:
     """Return the crossvalidated score of a task's draft and whether it still holds; see `crossval_score`."""
-    return crossval_score(registry.draft_folder(name), registry.definition(name), registry.templates(name))
+    return score_of_draft(registry.draft_folder(name))
 
 
 def current_report(registry: Registry, name: str, adapters: Collection[str]) -> CrossvalReport | None:
