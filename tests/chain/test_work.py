@@ -264,10 +264,10 @@ def test_one_task_failing_on_its_own_leaves_the_others_result(
     assert isinstance(loaded, PublishedTask)
     twin = replace(loaded, definition=replace(loaded.definition, name="twin"))
     monkeypatch.setattr("fewshot_node.tasks.candidates.load_revision", lambda folder: folders[folder])
-    folders = {knee.folder: loaded, Path("twin"): twin}
+    folders = {Path(knee.folder): loaded, Path("twin"): twin}
     others = (
-        replace(knee, name="twin", folder=Path("twin")),
-        Candidate("altered", 3, False, None, Path(), "its revision was altered"),
+        replace(knee, name="twin", folder="twin"),
+        Candidate("altered", 3, False, None, "", "its revision was altered"),
     )
     monkeypatch.setattr("fewshot_node.work.Registry.candidates", lambda self: (knee, *others))
     real = pipeline.locate_landmarks
