@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from fewshot_node.cli.arguments import TaskName
 from fewshot_node.cli.printing import plain_console, print_table
 from fewshot_node.cli.progress import feature_cache, watched
 from fewshot_node.cli.state import cli_state
@@ -13,8 +14,6 @@ from fewshot_node.cli.state import cli_state
 if TYPE_CHECKING:
     from fewshot_node.tasks.crossval import CrossvalReport
     from fewshot_node.tasks.crossval.tables import TextTable
-
-TaskName = Annotated[str, typer.Argument(metavar="TASK", help="Name of the task.")]
 
 
 def register(app: typer.Typer) -> None:

@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
+from fewshot_node.cli.arguments import TaskName
 from fewshot_node.cli.state import cli_state
-
-TaskName = Annotated[str, typer.Argument(metavar="TASK", help="Name of the task.")]
 
 
 def register(app: typer.Typer) -> None:

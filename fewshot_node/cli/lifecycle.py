@@ -8,6 +8,7 @@ import typer
 from rich.table import Column, Table
 from rich.text import Text
 
+from fewshot_node.cli.arguments import TaskName
 from fewshot_node.cli.printing import print_table
 from fewshot_node.cli.state import cli_state
 from fewshot_node.errors import TaskError
@@ -15,7 +16,6 @@ from fewshot_node.errors import TaskError
 if TYPE_CHECKING:
     from fewshot_node.tasks.lifecycle import Lifecycle
 
-TaskName = Annotated[str, typer.Argument(metavar="TASK", help="Name of the task.")]
 _Revision = Annotated[int | None, typer.Argument(metavar="[REVISION]", help="Number of a published revision.")]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Column, Table
 
+from fewshot_node.cli.arguments import TaskName
 from fewshot_node.cli.printing import print_table
 from fewshot_node.cli.progress import feature_cache, watched
 from fewshot_node.cli.state import cli_state
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from fewshot_node.tasks.corrections.proposals import Proposal
     from fewshot_node.tasks.registry import Registry
 
-TaskName = Annotated[str, typer.Argument(metavar="TASK", help="Name of the task.")]
 ProposalName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the proposal.")]
 By = Annotated[str, typer.Option(help="Who says so, if not the account that runs this.", show_default=False)]
 

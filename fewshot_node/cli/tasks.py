@@ -7,8 +7,8 @@ import typer
 from rich.table import Table
 
 from fewshot_node.cli import lifecycle
+from fewshot_node.cli.arguments import TaskName
 from fewshot_node.cli.labels import labels_from
-from fewshot_node.cli.lifecycle import TaskName
 from fewshot_node.cli.printing import plain_console, print_table
 from fewshot_node.cli.progress import feature_cache, watched
 from fewshot_node.cli.state import cli_state

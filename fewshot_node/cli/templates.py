@@ -9,6 +9,7 @@ import typer
 from rich.table import Column, Table
 from rich.text import Text
 
+from fewshot_node.cli.arguments import TaskName
 from fewshot_node.cli.printing import plain_console, print_table
 from fewshot_node.cli.state import cli_state
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True)
 
-TaskName = Annotated[str, typer.Argument(metavar="TASK", help="Name of the task.")]
 TemplateName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the template, as `template list` shows it.")]
 
 _MAP_HELP = (
