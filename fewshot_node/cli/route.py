@@ -108,7 +108,7 @@ def check(context: typer.Context, last: _Last = 200) -> None:
         remark = found.contradictions.get(name, "")
         if taken is None:
             remark = "its rules cannot be read: see route explain"
-        elif not taken and not remark:
+        elif not taken and arrivals.images and not remark:
             remark = "took none of them"
         table.add_row(name, "?" if taken is None else str(taken), remark)
     print_table(table, otherwise="no task is published: register one with `fewshot-node task add`")
