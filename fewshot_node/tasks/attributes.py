@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable
+from functools import lru_cache
 
 from pydicom.datadict import dictionary_VR, keyword_dict, tag_for_keyword
 from pydicom.dataset import Dataset
@@ -117,6 +118,7 @@ class SeriesFacts:
         return values
 
 
+@lru_cache(maxsize=8192)
 def _vr(attribute: str) -> str:
     return "" if attribute in PSEUDO_ATTRIBUTES else dictionary_VR(attribute)
 
