@@ -189,13 +189,13 @@ def _complete_uids(dataset: Dataset, path: Path) -> None:
     File Meta Information (PS3.10 7.1); for study and series the Frame of Reference is taken as the thing
     that its images share.
     """
-    meta = dataset.file_meta
-    dataset.SOPClassUID = dataset.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID")
-    dataset.SOPInstanceUID = dataset.get("SOPInstanceUID") or meta.get("MediaStorageSOPInstanceUID")
-    if not dataset.SOPClassUID or not dataset.SOPInstanceUID:
-        raise NotDicomError(f"{path} has no SOP Class or SOP Instance UID: export it again")
+    for keyword in ("SOPClassUID", "SOPInstanceUID"):
+        if not dataset.get(keyword):
+            setattr(dataset, keyword, dataset.file_meta.get(f"MediaStorage{keyword}"))
+            if not dataset.get(keyword):
+                raise NotDicomError(f"{path} has no SOP Class or SOP Instance UID: export it again")
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
-        if is_image(dataset) and not dataset.get(keyword):
+        if not dataset.get(keyword) and is_image(dataset):
             setattr(dataset, keyword, _derived_uid(dataset, keyword, path))
 
 
