@@ -95,11 +95,11 @@ def _standing(folder: str) -> Standing:
 
 def _candidate(folder: str, name: str, revision: int, is_shadow: bool) -> Candidate:
     place = f"{folder}/revisions/{revision:04d}"
+    path = f"{place}/definition.json"
     try:
-        rules, trouble = _rules(place), ""
+        return _read_candidate(_signature(path) or (path, 0, 0, 0), name, revision, is_shadow, place)
     except PermanentError as error:
-        rules, trouble = None, str(error)
-    return Candidate(name, revision, is_shadow, rules, place, trouble)
+        return Candidate(name, revision, is_shadow, None, place, str(error))
 
 
 def _undecided(folder: Path, trouble: str) -> Iterator[Candidate]:
@@ -113,12 +113,6 @@ def _undecided(folder: Path, trouble: str) -> Iterator[Candidate]:
         wholes = tuple(RuleGroup(GroupKind.ALL, rules) for rules in known if rules)
         rules = (RuleGroup(GroupKind.ANY, wholes),) if wholes else ()
     yield Candidate(folder.name, revisions[-1], False, rules, str(folder), trouble)
-
-
-def _rules(revision: str) -> tuple[AnyRule, ...]:
-    path = f"{revision}/definition.json"
-    signature = _signature(path)
-    return _read_rules(signature or (path, 0, 0, 0))
 
 
 _Signature = tuple[str, int, int, int]
@@ -140,6 +134,7 @@ def _read_standing(signature: _Signature) -> Standing:
 
 
 @lru_cache(maxsize=_MOST_KEPT)
-def _read_rules(signature: _Signature) -> tuple[AnyRule, ...]:
+def _read_candidate(signature: _Signature, name: str, revision: int, is_shadow: bool, place: str) -> Candidate:
     path = signature[0]
-    return definition_from_data(read_json(Path(path)), path).rules
+    rules = definition_from_data(read_json(Path(path)), path).rules
+    return Candidate(name, revision, is_shadow, rules, place)
