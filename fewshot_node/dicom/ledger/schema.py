@@ -89,19 +89,24 @@ SERIES = Table(
     Index("series_by_state", "state", "last_received"),
 )
 
-OUTCOMES = Table(
-    "outcomes",
-    METADATA,
-    Column("series_instance_uid", String(64), primary_key=True),
-    Column("revision", Integer, primary_key=True, autoincrement=False),
-    Column("task_name", String(255), primary_key=True),
-    Column("task_revision", Integer, nullable=False),
-    Column("state", String(16), nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("segmentation_instance_uid", String(64)),
-    Column("report_instance_uid", String(64)),
-    Column("seconds", JSON, nullable=False),
-)
+
+def _outcome_table(name: str) -> Table:
+    return Table(
+        name,
+        METADATA,
+        Column("series_instance_uid", String(64), primary_key=True),
+        Column("revision", Integer, primary_key=True, autoincrement=False),
+        Column("task_name", String(255), primary_key=True),
+        Column("task_revision", Integer, nullable=False),
+        Column("state", String(16), nullable=False),
+        Column("reason", Text, nullable=False),
+        Column("segmentation_instance_uid", String(64)),
+        Column("report_instance_uid", String(64)),
+        Column("seconds", JSON, nullable=False),
+    )
+
+
+OUTCOMES = _outcome_table("outcomes")
 
 WARNINGS = Table(
     "warnings",
@@ -111,7 +116,6 @@ WARNINGS = Table(
     Column("text", Text, nullable=False),
     Column("time", UtcDateTime, nullable=False),
 )
-
 
 DELIVERIES = Table(
     "deliveries",
@@ -136,19 +140,7 @@ DELIVERIES = Table(
     Index("deliveries_due", "state", "next_try"),
 )
 
-SHADOWS = Table(
-    "shadows",
-    METADATA,
-    Column("series_instance_uid", String(64), primary_key=True),
-    Column("revision", Integer, primary_key=True, autoincrement=False),
-    Column("task_name", String(255), primary_key=True),
-    Column("task_revision", Integer, nullable=False),
-    Column("state", String(16), nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("segmentation_instance_uid", String(64)),
-    Column("report_instance_uid", String(64)),
-    Column("seconds", JSON, nullable=False),
-)
+SHADOWS = _outcome_table("shadows")
 """Outcomes of what sends nothing: apart from the others, since the end of a series does not depend on them."""
 
 TRACKED = Table(
