@@ -68,15 +68,21 @@ def import_file(
     typer.echo("it was not signed" if done.signed_by is None else f"it was signed with {believed}")
     if not done.templates:
         typer.echo("it came without templates: it runs as it is; to teach it further, add some (template add)")
-    typer.echo(f"next: fewshot-node task adopt {done.task} {done.revision}")
+    typer.echo(f"next: fewshot-node task adopt {done.task} {done.revision} (with --shadow it sends nothing at first)")
 
 
 def adopt(
     context: typer.Context,
     task: TaskName,
     revision: Annotated[int, typer.Argument(metavar="REVISION", help="Number that the import gave it.")],
+    in_shadow: Annotated[
+        bool, typer.Option("--shadow", help="Let it run beside the live revision, be recorded, and send nothing.")
+    ] = False,
 ) -> None:
-    """Take an imported revision into service; matching series go to it from now on."""
+    """Take an imported revision into service; matching series go to it from now on.
+
+    A retired task adopts nothing until it is taken back (task retire --undo).
+    """
     from fewshot_node.models import load_models
     from fewshot_node.tasks.exchange import adopt as adopt_revision
     from fewshot_node.tasks.exchange import load_waiting
@@ -84,10 +90,15 @@ def adopt(
 
     settings = cli_state(context).settings
     registry = Registry(settings.tasks)
+    waiting = load_waiting(registry, task, revision)
     models = load_models(settings.worker)
-    load_waiting(registry, task, revision).check_models(models.encoder.weights_digest, models.sam_digest)
-    number, digest = adopt_revision(registry, task, revision)
-    typer.echo(f"task {task} revision {number} is live, digest {digest[:12]}")
+    waiting.check_models(models.encoder.weights_digest, models.sam_digest)
+    minimum = settings.publish.minimum_score
+    number, digest = adopt_revision(registry, task, revision, shadow=in_shadow, minimum_score=minimum)
+    how = "runs in shadow" if in_shadow else "is live"
+    typer.echo(f"task {task} revision {number} {how}, digest {digest[:12]}")
+    if in_shadow:
+        typer.echo(f"next: fewshot-node task go-live {task}")
 
 
 def keygen(

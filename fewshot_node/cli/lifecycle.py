@@ -72,7 +72,9 @@ def go_live(context: typer.Context, name: TaskName, revision: _Revision = None) 
     minimum = cli_state(context).settings.publish.minimum_score
 
     def check(folder: Path) -> None:
-        require_score(name, revision_score(folder), minimum)
+        in_shadow = f"let it run in shadow (task shadow {name} {revision})"
+        or_else = "leave it in shadow" if revision is None else in_shadow
+        require_score(name, revision_score(folder), minimum, or_else)
 
     chosen = _lifecycle(context, name).go_live(revision, check)
     typer.echo(f"task {name} revision {chosen} is live")

@@ -52,8 +52,13 @@ def revision_score(revision: Path) -> CrossvalScore | None:
         raise TaskError(f"{revision / _PROVENANCE}: its score cannot be read: publish the task again") from error
 
 
-def require_score(name: str, score: CrossvalScore | None, minimum: float | None) -> None:
+def require_score(name: str, score: CrossvalScore | None, minimum: float | None, or_else: str) -> None:
     """Refuse a task that did not reach the least score; None asks for nothing.
+
+    Parameters
+    ----------
+    or_else
+        What can be done without the score, for the message.
 
     Raises
     ------
@@ -63,7 +68,7 @@ def require_score(name: str, score: CrossvalScore | None, minimum: float | None)
     if minimum is None:
         return
     rule = f"this site asks for a crossvalidated score of {minimum:g} (publish.minimum_score)"
-    instead = f"task crossval {name}, then publish; or let it run in shadow (task publish {name} --shadow)"
+    instead = f"task crossval {name}, then publish; or {or_else}"
     if score is None:
         raise TaskError(f"task {name} was not crossvalidated, and {rule}: {instead}")
     if not score.is_current:

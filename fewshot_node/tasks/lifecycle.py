@@ -14,7 +14,7 @@ from fewshot_node.errors import TaskError, UnknownTaskError
 from fewshot_node.tasks.approval import score_note
 from fewshot_node.tasks.lock import task_lock
 from fewshot_node.tasks.origin import now
-from fewshot_node.tasks.revision import load_revision, write_revision
+from fewshot_node.tasks.revision import copy_revision, load_revision, write_revision
 from fewshot_node.tasks.standing import STANDING, Standing, read_standing, write_standing
 from fewshot_node.tasks.task import PublishedTask
 
@@ -89,12 +89,41 @@ class Lifecycle:
             self._require_in_service(standing)
             check(draft)
             self._settle(standing)
-            revision = (self.revisions() or (0,))[-1] + 1
+            revision = self._next()
             digest = write_revision(draft, self._place(revision), refiner_digest, score_note(draft))
             how = "shadow" if shadow else "live"
             self._write(standing.changed(f"published as revision {revision}, {how}", **{how: revision}))
         logger.info("task %s published as revision %d, %s, digest %s", self._name, revision, how, digest)
         return revision
+
+    def adopt(self, waiting: Path, check: Check, *, shadow: bool = False) -> tuple[int, str]:
+        """Make an imported revision that waits one of the task's own, live or in shadow; return number and digest.
+
+        It keeps both unless a later revision was published since it came: then it goes after that one. It waits
+        until all that is done: what is cut short is done again.
+
+        Parameters
+        ----------
+        check
+            Asked about the revision while nobody else can change it.
+
+        Raises
+        ------
+        TaskError
+            The check refuses the revision, the task is retired, or somebody else changes it for long.
+        """
+        with task_lock(self._folder, "task adopt"):
+            standing = self.standing()
+            self._require_in_service(standing)
+            check(waiting)
+            self._settle(standing)
+            revision = max(int(waiting.name), self._next())
+            digest = copy_revision(waiting, self._place(revision))
+            how = "shadow" if shadow else "live"
+            self._write(standing.changed(f"adopted as revision {revision}, {how}", **{how: revision}))
+            shutil.rmtree(waiting)
+        logger.info("task %s adopted as revision %d, %s, digest %s", self._name, revision, how, digest)
+        return revision, digest
 
     def go_live(self, revision: int | None, check: Check) -> int:
         """Let a revision's results be sent from now on, that in shadow by default; return its number.
@@ -173,6 +202,9 @@ class Lifecycle:
                 raise TaskError(f"task {self._name} takes no series: there is nothing to retire")
             what = "taken back into service" if undo else "retired"
             self._write(standing.changed(what, retired=not undo))
+
+    def _next(self) -> int:
+        return (self.revisions() or (0,))[-1] + 1
 
     def _require_in_service(self, standing: Standing) -> None:
         if standing.retired:

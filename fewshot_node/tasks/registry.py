@@ -255,7 +255,9 @@ class Registry:
                 raise TaskError(f"task {name} changed since it was fitted: fit it again (task fit), then publish")
             if self.definition(name).settings.refine.needs_model and refiner_digest is None:
                 raise TaskError(f"task {name} refines with SAM and none is loaded: set worker.sam, then publish")
-            require_score(name, score_of_draft(draft), None if shadow else minimum_score)
+            if not shadow:
+                or_else = f"let it run in shadow (task publish {name} --shadow)"
+                require_score(name, score_of_draft(draft), minimum_score, or_else)
 
         return self.lifecycle(name).publish(self._draft(name), refiner_digest, check, shadow=shadow)
 

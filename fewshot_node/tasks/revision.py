@@ -72,10 +72,21 @@ def write_revision(
         )
         sealed = manifest.model_copy(update={"digest": manifest.computed_digest()})
         write_json(temporary / _MANIFEST, sealed.model_dump(mode="json"))
-        for path in temporary.rglob("*"):
-            if path.is_file():
-                path.chmod(0o444)
+        _protect(temporary)
     return sealed.digest
+
+
+def copy_revision(source: Path, folder: Path) -> str:
+    """Copy a revision to another place below the same task, whose number it gets; return its digest there.
+
+    Raises
+    ------
+    FileExistsError
+        `folder` exists.
+    """
+    with whole_folder(folder) as temporary:
+        shutil.copytree(source, temporary, dirs_exist_ok=True)
+        return reseal_revision(temporary, folder.parent.parent.name, int(folder.name))
 
 
 def load_revision(folder: Path) -> PublishedTask:
@@ -104,20 +115,31 @@ def load_revision(folder: Path) -> PublishedTask:
 
 
 def reseal_revision(folder: Path, task: str, revision: int) -> str:
-    """Give a revision that nobody has seen yet the name and number that it has here; return its digest.
+    """Give a revision that nobody uses yet the name and number that it has here, and let nobody write to it.
 
-    The digest stays as it is where both do: the revision then is the same one as at its origin.
+    Returns its digest, which stays as it is where both do: the revision then is the same one as at its origin.
     """
     manifest = _Manifest.model_validate(read_json(folder / _MANIFEST))
-    if (manifest.task, manifest.revision) == (task, revision):
-        return manifest.digest
+    if (manifest.task, manifest.revision) != (task, revision):
+        manifest = _renamed(manifest, folder, task, revision)
+    _protect(folder)
+    return manifest.digest
+
+
+def _renamed(manifest: _Manifest, folder: Path, task: str, revision: int) -> _Manifest:
     definition = read_json(folder / "definition.json")
     write_json(folder / "definition.json", {**definition, "name": task})
     files = {**manifest.files, "definition.json": file_digest(folder / "definition.json")}
     renamed = manifest.model_copy(update={"task": task, "revision": revision, "files": files})
     sealed = renamed.model_copy(update={"digest": renamed.computed_digest()})
     write_json(folder / _MANIFEST, sealed.model_dump(mode="json"))
-    return sealed.digest
+    return sealed
+
+
+def _protect(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(0o444)
 
 
 _REMEDY = "restore the revision from a backup, or publish the task again"

@@ -47,6 +47,43 @@ def test_a_task_goes_to_another_name_and_into_service(run: Run, home: Path, publ
     assert run("task", "show", "west").status == 0
 
 
+def test_an_imported_task_is_looked_at_first(run: Run, home: Path, published: str, tmp_path: Path) -> None:
+    home.write_text(home.read_text() + "[publish]\nminimum_score = 0.7\n")
+    file = tmp_path / "organs.task"
+    run("task", "export", published, "--out", file)
+    assert "(with --shadow it sends nothing at first)" in run("task", "import", file, "--as", "west").out
+    refused = run("task", "adopt", "west", "1")
+    assert (refused.status, refused.out) == (1, "")
+    assert "task west was not crossvalidated, and this site asks for a crossvalidated score of 0.7" in refused.error
+    assert "task crossval west, then publish; or let it run in shadow (task adopt west 1 --shadow)" in refused.error
+    done = run("task", "adopt", "west", "1", "--shadow")
+    assert (done.status, "task west revision 1 runs in shadow, digest " in done.out) == (0, True)
+    assert "next: fewshot-node task go-live west" in done.out
+    refused = run("task", "go-live", "west")
+    assert (refused.status, "then publish; or leave it in shadow" in refused.error) == (1, True)
+    run("task", "shadow", "west", "--end")
+    refused = run("task", "go-live", "west", "1")
+    assert (refused.status, "let it run in shadow (task shadow west 1)" in refused.error) == (1, True)
+
+
+def test_a_retired_task_adopts_nothing(run: Run, published: str, tmp_path: Path) -> None:
+    file = tmp_path / "organs.task"
+    run("task", "export", published, "--out", file)
+    run("task", "import", file, "--as", "west")
+    run("task", "adopt", "west", "1")
+    again = run("task", "adopt", "west", "1")
+    assert (again.status, "it is one of its own already (task go-live, task shadow)" in again.error) == (1, True)
+    run("task", "retire", "west")
+    run("task", "publish", published)
+    run("task", "export", published, "--out", file)
+    assert "next: fewshot-node task adopt west 2" in run("task", "import", file, "--as", "west").out
+    refused = run("task", "adopt", "west", "2")
+    assert "task west is retired: take it back first (task retire west --undo)" in refused.error
+    assert run("task", "retire", "west", "--undo").status == 0
+    assert "task west revision 2 is live" in run("task", "adopt", "west", "2").out
+    assert "until it is taken back (task retire --undo)" in run("task", "adopt", "--help").out
+
+
 def test_without_templates_that_is_said(run: Run, published: str, tmp_path: Path) -> None:
     file = tmp_path / "organs.task"
     written = run("task", "export", published, "--out", file, "--without-templates")

@@ -1,11 +1,8 @@
 """What a published revision goes through, who made it so, and what a crash or a second admin does to it."""
 
 import json
-import os
 import shutil
-import signal
 import threading
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +21,7 @@ from fewshot_node.tasks.selection import TemplateSelection
 from fewshot_node.tasks.task import BrokenTask, PublishedTask, TaskDefinition
 from fewshot_node.tasks.templates import read_template
 from fewshot_node.vision.backbone import DenseEncoder
+from tests.tasks.crash import crash_in
 
 NAME = "organs"
 
@@ -257,25 +255,6 @@ def test_what_is_restored_is_seen_by_a_process_that_runs(registry: Registry) -> 
     path.write_bytes(sound)
     (candidate,) = registry.candidates()
     assert isinstance(candidate.load(), PublishedTask)
-
-
-def die(*_: object, **__: object) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def crash_in(place: str, action: Callable[[], object]) -> None:
-    """Let a child of this process, which has all modules loaded, be killed when it comes to a place."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # threads that torch has: the child uses none
-        child = os.fork()
-    if not child:
-        try:
-            pytest.MonkeyPatch().setattr(place, die)
-            action()
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status), "the place was not reached"
 
 
 _IN_COPY, _BEFORE_STANDING = "fewshot_node.tasks.revision.folder_digests", "fewshot_node.tasks.lifecycle.write_standing"

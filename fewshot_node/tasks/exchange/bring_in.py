@@ -13,10 +13,10 @@ from fewshot_node.errors import ArchiveError, PermanentError, TaskError
 from fewshot_node.tasks.exchange.archive import MANIFEST, REVISION, SIGNATURE, Archive, open_archive
 from fewshot_node.tasks.exchange.manifest import Manifest, decode_manifest
 from fewshot_node.tasks.exchange.signature import fingerprint, read_trusted, same_key, signer
-from fewshot_node.tasks.exchange.waiting import import_folder, revision_folders, seal_for
+from fewshot_node.tasks.exchange.waiting import import_folder, revision_folders
 from fewshot_node.tasks.origin import now, operating_user
 from fewshot_node.tasks.registry import Registry
-from fewshot_node.tasks.revision import IMPORTED, load_revision
+from fewshot_node.tasks.revision import IMPORTED, load_revision, reseal_revision
 from fewshot_node.tasks.storage import read_json, write_json
 from fewshot_node.tasks.task import TaskDefinition, check_name
 from fewshot_node.tasks.template_store import load_template, template_names
@@ -181,7 +181,7 @@ def _placed(registry: Registry, staged: Path, target: str) -> tuple[int, str, bo
     if not is_new:
         _require_same_task(registry.definition(target), load_revision(staged).definition)
         number = max([number, *(int(folder.name) + 1 for folder in revision_folders(task))])
-    digest = seal_for(staged, target, number)
+    digest = reseal_revision(staged, target, number)
     try:
         with whole_folder(task if is_new else import_folder(task, number)) as folder:
             if is_new:

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from fewshot_node.disk import make_folder, sync
-from fewshot_node.errors import TaskError, UnknownTaskError
+from fewshot_node.errors import UnknownTaskError
+from fewshot_node.tasks.approval import require_score, revision_score
 from fewshot_node.tasks.registry import Registry
-from fewshot_node.tasks.revision import load_revision, reseal_revision
+from fewshot_node.tasks.revision import load_revision
 from fewshot_node.tasks.task import PublishedTask
 
 _IMPORTS = "imported"
@@ -37,41 +37,42 @@ def load_waiting(registry: Registry, task: str, revision: int) -> PublishedTask:
     """
     known = waiting_revisions(registry, task)
     if revision not in known:
-        waiting = ", ".join(map(str, known)) or "none"
-        raise UnknownTaskError(f"task {task} has no imported revision {revision} that waits: waiting are {waiting}")
+        text = f"task {task} has no imported revision {revision} that waits: "
+        if revision in registry.revisions(task):
+            raise UnknownTaskError(f"{text}it is one of its own already (task go-live, task shadow)")
+        raise UnknownTaskError(f"{text}waiting are {', '.join(map(str, known)) or 'none'}")
     return load_revision(import_folder(registry.root / task, revision))
 
 
-def adopt(registry: Registry, task: str, revision: int) -> tuple[int, str]:
+def adopt(
+    registry: Registry, task: str, revision: int, *, shadow: bool = False, minimum_score: float | None = None
+) -> tuple[int, str]:
     """Make an imported revision one of the site's own; return its number and digest.
 
     It keeps both unless a later revision was published since it came: then it goes after that one.
+
+    Parameters
+    ----------
+    shadow
+        Let it run beside the live revision and send nothing; else it is the live one from now on.
+    minimum_score
+        What its crossvalidation, as its origin noted it, must have reached to go live; None asks for nothing.
 
     Raises
     ------
     UnknownTaskError
         There is no such task, or no such revision waits.
     TaskError
-        It was altered, or somebody else published a revision meanwhile.
+        It was altered, its score is not what is asked for, the task is retired, or somebody else changes it.
     """
-    digest = load_waiting(registry, task, revision).digest
-    source, number = import_folder(registry.root / task, revision), revision
-    newest = (registry.revisions(task) or (0,))[-1]
-    if newest >= number:
-        number = newest + 1
-        digest = seal_for(source, task, number)
-    target = registry.root / task / "revisions" / f"{number:04d}"
-    make_folder(target.parent)
-    try:
-        source.rename(target)  # onto a folder that is not empty it fails
-    except OSError as error:
-        raise TaskError(
-            f"revision {number} of task {task} cannot be made ({error.strerror}): adopt it again"
-        ) from error
-    for folder in (source.parent, target.parent):
-        sync(folder)
-    registry.lifecycle(task).go_live(number, lambda folder: None)
-    return number, digest
+
+    def check(folder: Path) -> None:
+        load_waiting(registry, task, revision)
+        if not shadow:
+            or_else = f"let it run in shadow (task adopt {task} {revision} --shadow)"
+            require_score(task, revision_score(folder), minimum_score, or_else)
+
+    return registry.lifecycle(task).adopt(import_folder(registry.root / task, revision), check, shadow=shadow)
 
 
 def import_folder(task: Path, number: int) -> Path:
@@ -85,12 +86,3 @@ def revision_folders(task: Path) -> list[Path]:
         path for where in ("revisions", _IMPORTS) for path in (task / where).glob("[0-9]*") if path.name.isdigit()
     ]
     return sorted(folders, key=lambda path: int(path.name))
-
-
-def seal_for(staged: Path, task: str, number: int) -> str:
-    """Give a revision the name and number that it has here, and let nobody write to it; return its digest."""
-    digest = reseal_revision(staged, task, number)
-    for path in staged.rglob("*"):
-        if path.is_file():
-            path.chmod(0o444)
-    return digest

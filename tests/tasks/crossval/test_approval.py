@@ -94,7 +94,7 @@ def test_a_shadow_needs_no_score_until_it_goes_live(registry: Registry) -> None:
     assert registry.publish(NAME, shadow=True, minimum_score=0.7) == 1
     lifecycle = registry.lifecycle(NAME)
     with pytest.raises(TaskError, match="not crossvalidated"):
-        lifecycle.go_live(None, lambda folder: require_score(NAME, revision_score(folder), 0.7))
+        lifecycle.go_live(None, lambda folder: require_score(NAME, revision_score(folder), 0.7, "leave it"))
     assert lifecycle.standing().live is None
 
 

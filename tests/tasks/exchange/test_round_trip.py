@@ -20,6 +20,7 @@ from fewshot_node.tasks.registry import Registry
 from fewshot_node.tasks.task import PublishedTask, TaskDefinition
 from fewshot_node.vision.backbone import DenseEncoder
 from tests.tasks.conftest import Example
+from tests.tasks.crash import crash_in
 from tests.tasks.exchange.conftest import ANYBODY
 
 
@@ -59,6 +60,91 @@ def test_an_imported_revision_takes_no_series_until_it_is_adopted(site: Registry
     taken = site.published("organs", number)
     assert (taken.revision, taken.digest) == (1, digest)
     assert waiting_revisions(site, "organs") == ()
+
+
+def test_an_imported_revision_can_be_looked_at_first(site: Registry, origin: Registry, exported: Path) -> None:
+    shutil.copytree(origin.root, site.root)
+    import_task(site, exported, ANYBODY, "west")
+    number, digest = adopt(site, "west", 1, shadow=True)
+    candidates = [(one.name, one.revision, one.is_shadow) for one in site.candidates()]
+    assert candidates == [("organs", 1, False), ("west", 1, True)]
+    assert site.lifecycle("west").load(number).digest == digest
+    assert [one.what for one in site.lifecycle("west").standing().history] == ["adopted as revision 1, shadow"]
+    assert site.lifecycle("west").go_live(None, lambda folder: None) == 1
+    assert site.published("west").digest == digest
+
+
+def test_a_shadow_that_comes_leaves_what_is_live(site: Registry, exported: Path) -> None:
+    import_task(site, exported, ANYBODY)
+    site.publish("organs")
+    number, _ = adopt(site, "organs", 1, shadow=True)
+    standing = site.lifecycle("organs").standing()
+    assert (number, standing.live, standing.shadow) == (2, 1, 2)
+
+
+def test_an_imported_revision_needs_the_score_that_a_published_one_needs(site: Registry, exported: Path) -> None:
+    import_task(site, exported, ANYBODY)
+    with pytest.raises(TaskError, match=r"not crossvalidated.*0\.7.*\(task adopt organs 1 --shadow\)"):
+        adopt(site, "organs", 1, minimum_score=0.7)
+    assert (waiting_revisions(site, "organs"), site.revisions("organs")) == ((1,), ())
+    assert adopt(site, "organs", 1, shadow=True, minimum_score=0.7)[0] == 1
+
+
+def test_the_score_comes_with_the_revision(
+    site: Registry, origin: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score = {"metric": "iou", "mean": 0.8, "low": 0.7, "high": 0.9, "units": 2}
+    there = Registry(tmp_path / "there")
+    shutil.copytree(origin.root, there.root)
+    with monkeypatch.context() as patch:
+        patch.setattr("fewshot_node.tasks.lifecycle.score_note", lambda draft: {"score": score})
+        there.publish("organs")
+    export_task(there, "organs", tmp_path / "scored.task", templates=False)
+    import_task(site, tmp_path / "scored.task", ANYBODY)
+    with pytest.raises(TaskError, match=r"reached iou 0\.80 .*score of 0\.9"):
+        adopt(site, "organs", 2, minimum_score=0.9)
+    assert adopt(site, "organs", 2, minimum_score=0.8)[0] == 2
+
+
+def test_a_retired_task_adopts_nothing_and_loses_nothing(site: Registry, exported: Path) -> None:
+    import_task(site, exported, ANYBODY)
+    site.publish("organs")
+    site.lifecycle("organs").retire()
+    for shadow in (False, True):
+        with pytest.raises(TaskError, match=r"is retired: take it back first \(task retire organs --undo\)"):
+            adopt(site, "organs", 1, shadow=shadow)
+    assert (waiting_revisions(site, "organs"), site.revisions("organs")) == ((1,), (1,))
+    site.lifecycle("organs").retire(undo=True)
+    assert adopt(site, "organs", 1)[0] == 2
+    assert site.published("organs").revision == 2
+
+
+@pytest.mark.parametrize("place", ["fewshot_node.tasks.revision.reseal_revision", "fewshot_node.disk.sync"])
+@pytest.mark.parametrize("shadow", [False, True])
+def test_a_kill_in_the_middle_of_adopting_leaves_it_waiting(
+    site: Registry, exported: Path, place: str, shadow: bool
+) -> None:
+    import_task(site, exported, ANYBODY)
+    crash_in(place, lambda: adopt(site, "organs", 1, shadow=shadow))
+    assert waiting_revisions(site, "organs") == (1,)
+    assert site.candidates() == ()
+    assert adopt(site, "organs", 1)[0] == 1
+
+
+def test_a_kill_before_it_is_live_leaves_it_waiting(site: Registry, exported: Path) -> None:
+    import_task(site, exported, ANYBODY)
+    crash_in("fewshot_node.tasks.standing.Standing.changed", lambda: adopt(site, "organs", 1, shadow=True))
+    assert waiting_revisions(site, "organs") == (1,)
+    assert site.candidates() == (), "the newest revision of a task is not live by being there"
+    number, _ = adopt(site, "organs", 1)
+    assert site.published("organs").revision == number
+
+
+def test_what_was_adopted_is_not_adopted_again(site: Registry, exported: Path) -> None:
+    import_task(site, exported, ANYBODY)
+    adopt(site, "organs", 1)
+    with pytest.raises(UnknownTaskError, match="no imported revision 1 that waits: it is one of its own already"):
+        adopt(site, "organs", 1)
 
 
 def test_the_draft_comes_too_and_can_be_taught_further(site: Registry, origin: Registry, exported: Path) -> None:
