@@ -10,7 +10,8 @@ from torch import Tensor
 
 from fewshot_node.pretrain.appearance import paint, related_looks, sample_looks
 from fewshot_node.pretrain.contrastive import sample_balanced
-from fewshot_node.pretrain.label_maps import LabelMap, random_label_map
+from fewshot_node.pretrain.label_maps import VARIANTS, LabelMap, random_label_map
+from fewshot_node.pretrain.map_pool import MapPool, PoolSettings
 from fewshot_node.pretrain.views import corresponding_points, look, sample_view_pair
 
 # Independent streams of random numbers under one seed.
@@ -44,6 +45,10 @@ class BatchSettings:
     new_maps: int = 3
     seed: int = 20240
 
+    def pool(self) -> PoolSettings:
+        """Return which label maps there are to choose from."""
+        return PoolSettings(self.seed, _MAP_STREAM, self.map_px, VARIANTS, self.pool_maps, self.new_maps)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairBatch:
@@ -73,32 +78,12 @@ class PairBatch:
     places: Tensor
 
 
-class MapPool:
-    """A sliding window over an endless, seeded sequence of label maps."""
-
-    def __init__(self, settings: BatchSettings) -> None:
-        self._settings = settings
-        self._maps: dict[int, LabelMap] = {}
-
-    def window(self, step: int) -> list[LabelMap]:
-        """Return the maps that step ``step`` chooses from."""
-        first = step * self._settings.new_maps
-        wanted = range(first, first + self._settings.pool_maps)
-        self._maps = {index: self._maps.get(index) or self._draw(index) for index in wanted}
-        return list(self._maps.values())
-
-    def _draw(self, index: int) -> LabelMap:
-        rng = np.random.default_rng([self._settings.seed, _MAP_STREAM, index])
-        return random_label_map(rng, self._settings.map_px)
-
-
 def training_batch(pool: MapPool, step: int, settings: BatchSettings) -> PairBatch:
     """Make the batch of one training step."""
     rng = np.random.default_rng([settings.seed, _BATCH_STREAM, step])
-    maps = pool.window(step)
-    chosen = rng.choice(len(maps), settings.pairs, replace=settings.pairs > len(maps))
+    maps = pool.choose(step, settings.pairs, rng)
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    return pair_batch([maps[index] for index in chosen], settings, generator)
+    return pair_batch(maps, settings, generator)
 
 
 def held_out_batch(pairs: int, settings: BatchSettings) -> PairBatch:

@@ -49,20 +49,27 @@ def encoder_card(settings: Mapping[str, Any], done: Mapping[str, Any]) -> str:
     rows = [_score_row(*score) for score in done["scores"]]
     return _TEXT.format(
         **settings,
-        step=done["step"],
-        replanned=replanned(done["plans"]),
-        wall_min=done["wall_s"] / 60,
-        cpu_min=done["cpu_s"] / 60,
-        s_per_step=done["wall_s"] / max(1, done["step"]),
+        **run_figures(done),
         intensity_iou=done["baselines"]["intensity"],
         rows="\n".join(rows),
-        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        torch=torch.__version__,
-        transformers=transformers.__version__,
     )
 
 
-def replanned(plans: Sequence[tuple[int, int]]) -> str:
+def run_figures(done: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what every card says of its run: steps, time, when it was written, by what."""
+    return {
+        "step": done["step"],
+        "replanned": _replanned(done["plans"]),
+        "wall_min": done["wall_s"] / 60,
+        "cpu_min": done["cpu_s"] / 60,
+        "s_per_step": done["wall_s"] / max(1, done["step"]),
+        "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def _replanned(plans: Sequence[tuple[int, int]]) -> str:
     """Say where a run was given another end: its learning rates are then not those of one unbroken run."""
     changes = [f"; planned for {before} until step {step}" for (_, before), (step, _) in itertools.pairwise(plans)]
     return "".join(changes)

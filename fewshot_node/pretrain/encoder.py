@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 from transformers import ResNetBackbone, ResNetConfig
 
-from fewshot_node.pretrain.batches import BatchSettings, MapPool, PairBatch, held_out_batch, training_batch
+from fewshot_node.pretrain.batches import BatchSettings, PairBatch, held_out_batch, training_batch
 from fewshot_node.pretrain.card import encoder_card
 from fewshot_node.pretrain.contrastive import correspondence, features_at, supervised_contrastive
 from fewshot_node.pretrain.loop import Places, TrainingRun
+from fewshot_node.pretrain.map_pool import MapPool
 from fewshot_node.pretrain.run_folder import Progressed
 from fewshot_node.pretrain.scoring import encoder_score, intensity_score
 from fewshot_node.vision.backbone import DenseEncoder, InputScale, save_encoder
@@ -110,7 +111,7 @@ class _Recipe:
         self._settings, self._batch = settings, settings.batch()
         self.network = new_encoder(settings).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._held_out = held_out_batch(settings.held_out_pairs, self._batch)
-        self._pool = MapPool(self._batch)
+        self._pool = MapPool(self._batch.pool())
 
     def loss(self, step: int) -> Tensor:
         batch = training_batch(self._pool, step, self._batch)

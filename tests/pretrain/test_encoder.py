@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 from fewshot_node.cli.pretrain import app
 from fewshot_node.errors import CheckpointError
 from fewshot_node.pretrain import encoder as training
-from fewshot_node.pretrain.batches import MapPool, PairBatch, held_out_batch, training_batch
+from fewshot_node.pretrain.batches import PairBatch, held_out_batch, training_batch
 from fewshot_node.pretrain.encoder import PretrainSettings, batch_loss, pretrain_encoder
+from fewshot_node.pretrain.map_pool import MapPool
 from fewshot_node.pretrain.schedule import learning_rate
 from fewshot_node.pretrain.scoring import coarse_labels, intensity_score, matching_iou
 from fewshot_node.vision.backbone import load_encoder
@@ -94,7 +95,7 @@ def test_a_work_folder_of_other_settings_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_loss_falls_on_one_batch() -> None:
-    batch = training_batch(MapPool(TINY.batch()), 0, TINY.batch())
+    batch = training_batch(MapPool(TINY.batch().pool()), 0, TINY.batch())
     encoder = training.new_encoder(TINY).train()
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-2)
     losses = []
@@ -109,10 +110,10 @@ def test_the_loss_falls_on_one_batch() -> None:
 
 def test_batches_depend_on_seed_and_step_alone() -> None:
     settings = TINY.batch()
-    pool = MapPool(settings)
+    pool = MapPool(settings.pool())
     earlier = training_batch(pool, 3, settings)
     later = training_batch(pool, 4, settings)
-    again = training_batch(MapPool(settings), 4, settings)
+    again = training_batch(MapPool(settings.pool()), 4, settings)
     assert torch.equal(later.images, again.images)
     assert torch.equal(later.points, again.points)
     assert not torch.equal(later.images, earlier.images)

@@ -1,13 +1,9 @@
 """The card that goes with the promptable model: data, cost and scores, as measured."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
-import torch
-import transformers
-
-from fewshot_node.pretrain.card import replanned
+from fewshot_node.pretrain.card import run_figures
 from fewshot_node.vision.prompts import STRATEGIES
 
 _TEXT = """# Embedded promptable model
@@ -53,18 +49,11 @@ def promptable_card(settings: Mapping[str, Any], done: Mapping[str, Any]) -> str
     """Return the card in Markdown, from the settings and the progress of a run."""
     return _TEXT.format(
         **settings,
-        step=done["step"],
-        replanned=replanned(done["plans"]),
-        wall_min=done["wall_s"] / 60,
-        cpu_min=done["cpu_s"] / 60,
-        s_per_step=done["wall_s"] / max(1, done["step"]),
+        **run_figures(done),
         coarse=done["baselines"]["coarse"],
         strategies=" | ".join(STRATEGIES),
         rules="---|" * len(STRATEGIES),
         rows="\n".join(_row(*score) for score in done["scores"]),
-        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        torch=torch.__version__,
-        transformers=transformers.__version__,
     )
 
 

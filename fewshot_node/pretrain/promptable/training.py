@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import SamModel
 
-from fewshot_node.pretrain.batches import BatchSettings, MapPool
+from fewshot_node.pretrain.batches import BatchSettings
 from fewshot_node.pretrain.label_maps import random_label_map
 from fewshot_node.pretrain.loop import Places, TrainingRun
+from fewshot_node.pretrain.map_pool import MapPool
 from fewshot_node.pretrain.promptable.asking import answer_loss, answers, overlap
 from fewshot_node.pretrain.promptable.card import promptable_card
 from fewshot_node.pretrain.promptable.samples import CropBatch, crop_batch, random_prompt_settings
@@ -53,7 +54,7 @@ class _Recipe:
         torch.manual_seed(settings.seed)
         self.network = new_model(settings)
         self._held_out = held_out_crops(settings)
-        self._pool = MapPool(BatchSettings(map_px=settings.map_px, seed=settings.seed))
+        self._pool = MapPool(BatchSettings(map_px=settings.map_px, seed=settings.seed).pool())
 
     def loss(self, step: int) -> Tensor:
         return step_loss(self.network, self._pool, step, self._settings)
@@ -75,9 +76,7 @@ class _Recipe:
 def step_loss(model: SamModel, pool: MapPool, step: int, settings: PromptableSettings) -> Tensor:
     """Return the loss of one step, whose batch is a function of seed and step alone."""
     rng = np.random.default_rng([settings.seed, _BATCH_STREAM, step])
-    maps = pool.window(step)
-    chosen = rng.choice(len(maps), settings.batch_crops, replace=settings.batch_crops > len(maps))
-    batch = crop_batch([maps[index] for index in chosen], settings, rng)
+    batch = crop_batch(pool.choose(step, settings.batch_crops, rng), settings, rng)
     # One mask and three by turns: both are asked for at inference.
     logits, predicted_iou = answers(model, batch, random_prompt_settings(rng), multimask=step % 2 == 0)
     return answer_loss(logits.float(), predicted_iou.float(), batch.truth)

@@ -1,12 +1,9 @@
 """The card that goes with the trained UniverSeg: data, cost and scores, as measured."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
-import torch
-
-from fewshot_node.pretrain.card import replanned
+from fewshot_node.pretrain.card import run_figures
 
 _TEXT = """# Embedded UniverSeg
 
@@ -54,14 +51,8 @@ def universeg_card(settings: Mapping[str, Any], done: Mapping[str, Any]) -> str:
     """Return the card in Markdown, from the settings and the progress of a run."""
     return _TEXT.format(
         **settings,
-        step=done["step"],
-        replanned=replanned(done["plans"]),
-        wall_min=done["wall_s"] / 60,
-        cpu_min=done["cpu_s"] / 60,
-        s_per_step=done["wall_s"] / max(1, done["step"]),
+        **run_figures(done),
         early=_EARLY if done["step"] < settings["steps"] else "",
         place=done["baselines"]["place"],
         rows="\n".join(f"| {step:.0f} | {dice:.4f} | {loss:.4f} |" for step, dice, loss in done["scores"]),
-        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        torch=torch.__version__,
     )

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from fewshot_node.pretrain.appearance import Looks, paint, related_looks, sample_looks
 from fewshot_node.pretrain.label_maps import OUTSIDE, LabelMap, random_label_map
+from fewshot_node.pretrain.map_pool import MapPool, PoolSettings
 from fewshot_node.pretrain.views import ViewRanges, look, sample_view_pair
 
 # Independent streams of random numbers under one seed.
@@ -58,6 +59,11 @@ class TaskSettings:
     pool_maps: int = 48
     new_maps: int = 1
 
+    def pool(self) -> PoolSettings:
+        """Return which anatomies there are to choose from, each of as many patients as a task needs."""
+        patients = self.most_examples + 1
+        return PoolSettings(self.seed, _MAP_STREAM, self.map_px, patients, self.pool_maps, self.new_maps)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TaskBatch:
@@ -77,32 +83,12 @@ class TaskBatch:
     support_masks: Tensor
 
 
-class AnatomyPool:
-    """A sliding window over an endless, seeded sequence of anatomies, each of as many patients as a task needs."""
-
-    def __init__(self, settings: TaskSettings) -> None:
-        self._settings = settings
-        self._maps: dict[int, LabelMap] = {}
-
-    def window(self, step: int) -> list[LabelMap]:
-        """Return the anatomies that step ``step`` chooses from."""
-        first = step * self._settings.new_maps
-        wanted = range(first, first + self._settings.pool_maps)
-        self._maps = {index: self._maps.get(index) or self._draw(index) for index in wanted}
-        return list(self._maps.values())
-
-    def _draw(self, index: int) -> LabelMap:
-        rng = np.random.default_rng([self._settings.seed, _MAP_STREAM, index])
-        return random_label_map(rng, self._settings.map_px, self._settings.most_examples + 1)
-
-
-def training_tasks(pool: AnatomyPool, step: int, settings: TaskSettings) -> TaskBatch:
+def training_tasks(pool: MapPool, step: int, settings: TaskSettings) -> TaskBatch:
     """Make the batch of one training step."""
     rng = np.random.default_rng([settings.seed, _TASK_STREAM, step])
-    maps = pool.window(step)
-    chosen = rng.choice(len(maps), settings.tasks, replace=settings.tasks > len(maps))
+    maps = pool.choose(step, settings.tasks, rng)
     examples = int(rng.integers(settings.fewest_examples, settings.most_examples + 1))
-    return task_batch([maps[index] for index in chosen], examples, settings.image_px, rng)
+    return task_batch(maps, examples, settings.image_px, rng)
 
 
 def held_out_tasks(count: int, examples: int, settings: TaskSettings) -> TaskBatch:

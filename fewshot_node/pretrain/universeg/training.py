@@ -8,9 +8,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from fewshot_node.pretrain.loop import Places, TrainingRun
+from fewshot_node.pretrain.map_pool import MapPool
 from fewshot_node.pretrain.run_folder import Progressed
 from fewshot_node.pretrain.universeg.card import universeg_card
-from fewshot_node.pretrain.universeg.tasks import AnatomyPool, TaskBatch, TaskSettings, held_out_tasks, training_tasks
+from fewshot_node.pretrain.universeg.tasks import TaskBatch, TaskSettings, held_out_tasks, training_tasks
 from fewshot_node.vision.universeg import UniverSeg, UniverSegModel, save_universeg
 
 _SCORED_AT_ONCE = 16
@@ -93,7 +94,7 @@ class _Recipe:
         self.network = UniverSeg((settings.width,) * settings.levels)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._held_out = held_out_tasks(settings.held_out, settings.held_out_examples, settings.tasks())
-        self._pool = AnatomyPool(settings.tasks())
+        self._pool = MapPool(settings.tasks().pool())
 
     def loss(self, step: int) -> Tensor:
         return step_loss(self.network, self._pool, step, self._settings)
@@ -109,7 +110,7 @@ class _Recipe:
         (folder / "CARD.md").write_text(universeg_card(asdict(self._settings), asdict(done)))
 
 
-def step_loss(network: UniverSeg, pool: AnatomyPool, step: int, settings: UniverSegSettings) -> Tensor:
+def step_loss(network: UniverSeg, pool: MapPool, step: int, settings: UniverSegSettings) -> Tensor:
     """Return the loss of one step, whose batch is a function of seed and step alone."""
     batch = training_tasks(pool, step, settings.tasks())
     return mask_loss(_logits(network, batch), batch.masks)

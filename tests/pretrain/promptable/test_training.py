@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from fewshot_node.cli.pretrain import app
 from fewshot_node.errors import CheckpointError
-from fewshot_node.pretrain.batches import BatchSettings, MapPool
+from fewshot_node.pretrain.batches import BatchSettings
+from fewshot_node.pretrain.map_pool import MapPool
 from fewshot_node.pretrain.promptable import training
 from fewshot_node.pretrain.promptable.asking import answer_loss, answers, overlap
 from fewshot_node.pretrain.promptable.samples import CropBatch

@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 from fewshot_node.cli.pretrain import app
 from fewshot_node.errors import CheckpointError
 from fewshot_node.pretrain.label_maps import random_label_map
+from fewshot_node.pretrain.map_pool import MapPool
 from fewshot_node.pretrain.universeg import training
-from fewshot_node.pretrain.universeg.tasks import AnatomyPool, TaskBatch, TaskSettings, task_batch, training_tasks
+from fewshot_node.pretrain.universeg.tasks import TaskBatch, TaskSettings, task_batch, training_tasks
 from fewshot_node.pretrain.universeg.training import (
     UniverSegSettings,
     dice_score,
@@ -65,10 +66,10 @@ def test_a_task_asks_for_one_structure_that_query_and_examples_show() -> None:
 
 def test_a_batch_is_a_function_of_seed_and_step() -> None:
     settings = TINY.tasks()
-    walked = AnatomyPool(settings)
+    walked = MapPool(settings.pool())
     for step in range(3):
         last = training_tasks(walked, step, settings)
-    fresh = training_tasks(AnatomyPool(settings), 2, settings)
+    fresh = training_tasks(MapPool(settings.pool()), 2, settings)
     assert torch.equal(last.images, fresh.images)
     assert torch.equal(last.support_masks, fresh.support_masks)
     assert not torch.equal(training_tasks(walked, 3, settings).images, fresh.images)
@@ -80,7 +81,7 @@ def test_a_resumed_run_ends_like_an_unbroken_one(tmp_path: Path, monkeypatch: py
 
     pretrain_universeg(tmp_path / "whole", tmp_path / "work-whole", TINY)
 
-    def stop_in_the_third_step(network: UniverSeg, pool: AnatomyPool, step: int, settings: UniverSegSettings) -> Tensor:
+    def stop_in_the_third_step(network: UniverSeg, pool: MapPool, step: int, settings: UniverSegSettings) -> Tensor:
         if step == 2:
             raise StoppedError
         return step_loss(network, pool, step, settings)
