@@ -28,6 +28,7 @@ from fewshot_node.dicom.objects.colours import display_colours
 from fewshot_node.dicom.objects.geometry import functional_group
 from fewshot_node.dicom.objects.outlines import outlines
 from fewshot_node.dicom.objects.segments import segments
+from fewshot_node.dicom.objects.stand_ins import stand_ins
 from fewshot_node.records import Result, StructureFinding, Volume
 from fewshot_node.uids import ResultUids
 
@@ -123,10 +124,10 @@ class _StateWriter:
         return self.sources[0] if len(self.sources) == 1 else self.sources[index]
 
     def _images(self, indices: Sequence[int]) -> list[Dataset]:
-        stand_ins = provenance.stand_ins(self.sources, self.volume)
-        for image in stand_ins:
+        images = stand_ins(self.sources, self.volume)
+        for image in images:
             image.SamplesPerPixel = 1
-        return [stand_ins[0] if len(stand_ins) == 1 else stand_ins[index] for index in indices]
+        return [images[0] if len(images) == 1 else images[index] for index in indices]
 
     def _layers(self) -> dict[int, GraphicLayer]:
         """Return a layer for each label that was found, by label value: each can be switched off."""

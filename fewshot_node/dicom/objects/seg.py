@@ -10,6 +10,7 @@ from fewshot_node.dicom.objects import provenance
 from fewshot_node.dicom.objects.seg_frames import number_labels, set_probabilities, source_planes
 from fewshot_node.dicom.objects.seg_reading import SegmentationLabels, read_segmentation
 from fewshot_node.dicom.objects.segments import describe_segments, segments
+from fewshot_node.dicom.objects.stand_ins import stand_ins
 from fewshot_node.records import LabelArray, Result, Volume
 from fewshot_node.uids import ResultUids
 
@@ -60,7 +61,7 @@ def _segmentation(
 ) -> hd.seg.Segmentation:
     pixels, positions = _planes(numbers, volume, keep=result.output.empty_frames == "keep")
     return hd.seg.Segmentation(
-        source_images=provenance.stand_ins(sources, volume),
+        source_images=stand_ins(sources, volume),
         segmentation_type=result.output.segmentation.upper(),
         segment_descriptions=describe_segments(result, uids),
         series_instance_uid=uids.segmentation_series(result.output.segmentation),

@@ -54,6 +54,7 @@ from fewshot_node.dicom.objects.sr_codes import (
 )
 from fewshot_node.dicom.objects.sr_groups import GroupWriter
 from fewshot_node.dicom.objects.sr_reading import ReportedFinding, read_report
+from fewshot_node.dicom.objects.stand_ins import stand_ins
 from fewshot_node.records import Result, Volume
 from fewshot_node.uids import ResultUids
 
@@ -126,7 +127,7 @@ def write_report(
 
 def _document(groups: GroupWriter, sources: Sequence[Dataset], objects: Sequence[Dataset]) -> Comprehensive3DSR:
     result, uids = groups.result, groups.uids
-    images = provenance.stand_ins(sources, groups.volume)
+    images = stand_ins(sources, groups.volume)
     return Comprehensive3DSR(
         evidence=[*images, *(_reference(one) for one in objects)],
         content=_content(groups, images, objects),
