@@ -5,14 +5,11 @@ the other. Several processes and threads use one ledger at once: every transitio
 starts from, in the same statement that makes it (compare and set), so of two that try, one wins.
 """
 
+from fewshot_node.dicom.ledger.delivery_records import Confirmation, Delivery, DeliveryState, Parcel, TryEnd
 from fewshot_node.dicom.ledger.reading import utc_now
 from fewshot_node.dicom.ledger.records import (
-    Confirmation,
     CorrectionLink,
-    Delivery,
-    DeliveryState,
     ExpiredClaim,
-    Parcel,
     SeriesEntry,
     SeriesNote,
     SeriesState,
@@ -21,7 +18,6 @@ from fewshot_node.dicom.ledger.records import (
     ShadowState,
     TaskOutcome,
     TrackedResult,
-    TryEnd,
 )
 from fewshot_node.dicom.ledger.work import Ledger
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func, or_, select, true, update
 
+from fewshot_node.dicom.ledger.delivery_records import Delivery, DeliveryState, TryEnd
 from fewshot_node.dicom.ledger.delivery_rows import (
     awaits,
     end_try,
@@ -17,7 +18,6 @@ from fewshot_node.dicom.ledger.delivery_rows import (
 )
 from fewshot_node.dicom.ledger.intake import LedgerIntake
 from fewshot_node.dicom.ledger.queries import newest_row, of_key
-from fewshot_node.dicom.ledger.records import Delivery, DeliveryState, TryEnd
 from fewshot_node.dicom.ledger.schema import DELIVERIES
 from fewshot_node.records import SeriesKey
 

@@ -7,16 +7,16 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
 from sqlalchemy.engine import Row
 
-from fewshot_node.dicom.ledger.queries import change, of_key
-from fewshot_node.dicom.ledger.records import (
+from fewshot_node.dicom.ledger.delivery_records import (
     OPEN_DELIVERIES,
     Confirmation,
     Delivery,
     DeliveryState,
     Parcel,
-    SeriesState,
     TryEnd,
 )
+from fewshot_node.dicom.ledger.queries import change, of_key
+from fewshot_node.dicom.ledger.records import SeriesState
 from fewshot_node.dicom.ledger.report_rows import mark_delivered
 from fewshot_node.dicom.ledger.schema import DELIVERIES, OUTCOMES, SERIES
 from fewshot_node.records import SeriesKey

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import and_, delete, insert, or_, select
 
 from fewshot_node.dicom.ledger.corrections import LedgerCorrections, keep_tracked
+from fewshot_node.dicom.ledger.delivery_records import Parcel
 from fewshot_node.dicom.ledger.delivery_rows import replace_parcels
 from fewshot_node.dicom.ledger.queries import (
     after_death,
@@ -21,7 +22,6 @@ from fewshot_node.dicom.ledger.queries import (
 from fewshot_node.dicom.ledger.records import (
     FINAL_STATES,
     ExpiredClaim,
-    Parcel,
     SeriesEntry,
     SeriesState,
     ShadowOutcome,

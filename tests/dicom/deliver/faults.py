@@ -10,7 +10,7 @@ import httpx
 
 from fewshot_node.dicom.deliver.courier import Courier
 from fewshot_node.dicom.ledger import DeliveryState, Ledger
-from fewshot_node.dicom.ledger.records import OPEN_DELIVERIES
+from fewshot_node.dicom.ledger.delivery_records import OPEN_DELIVERIES
 from tests.dicom.deliver.proxy import NO_FAULT, Fault, Proxy
 
 QUICK = {"backoff_s": 0.05, "longest_wait_s": 0.4, "poll_s": 0.05, "lease_s": 2.0, "attempts": 3}
