@@ -3,7 +3,7 @@
 The sheet holds slices, label names and nothing that identifies a patient.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import cycle
@@ -13,15 +13,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from skimage.measure import find_contours
 
 from fewshot_node.errors import GeometryError
+from fewshot_node.pages.marks import Colour, cross, dotted, outlines, ring, solid
 from fewshot_node.records import LabelArray
 
 Index = tuple[float, float, float]
 Structures = LabelArray | Mapping[int, Index]
 """Masks of segmentation tasks, or positions of landmark tasks."""
-Colour = tuple[int, int, int]
 
 _COLOURS: tuple[Colour, ...] = (
     (255, 92, 92),
@@ -218,50 +217,14 @@ def _draw_label(
     colour: Colour,
 ) -> None:
     index, value = where
-    for layer, trace, mark in ((overlay.found, _line, _cross), (overlay.truth, _dots, _ring)):
+    for layer, trace, mark in ((overlay.found, solid, cross), (overlay.truth, dotted, ring)):
         if layer.label_map is not None:
-            for outline in _outlines(layer.label_map[index] == value, zoom):
+            for outline in outlines(layer.label_map[index] == value, zoom):
                 trace(draw, outline, colour)
         point = layer.points.get(value)
         if point is not None and _slice_of(point, len(overlay.volume.array)) == index:
             row, column = (np.array(point[1:]) + 0.5) * zoom
             mark(draw, (float(column), float(row)), colour)
-
-
-def _outlines(mask: NDArray[np.bool_], zoom: NDArray[np.float64]) -> Iterator[list[tuple[float, float]]]:
-    """Contours of a mask as (x, y) lines in tile pixels; a mask at the border is closed there."""
-    if not mask.any():
-        return
-    padded = np.pad(mask, 1).astype(np.float32)
-    for contour in find_contours(padded, 0.5):  # type: ignore[no-untyped-call]
-        rows_columns = (contour - 0.5) * zoom
-        yield [(float(x), float(y)) for y, x in rows_columns]
-
-
-def _line(draw: ImageDraw.ImageDraw, line: Sequence[tuple[float, float]], colour: Colour) -> None:
-    draw.line(line, fill=colour, width=2)
-
-
-def _dots(draw: ImageDraw.ImageDraw, line: Sequence[tuple[float, float]], colour: Colour) -> None:
-    """Draw a dot every 6 pixels along a line, white-edged to stand out from a solid line below."""
-    points = np.asarray(line)
-    lengths = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
-    for place in np.arange(0, lengths[-1], 6):
-        x, y = (float(np.interp(place, lengths, points[:, axis])) for axis in (0, 1))
-        draw.ellipse((x - 1.6, y - 1.6, x + 1.6, y + 1.6), fill=(255, 255, 255), outline=colour)
-
-
-def _cross(draw: ImageDraw.ImageDraw, centre: tuple[float, float], colour: Colour) -> None:
-    x, y = centre
-    for dark, width in (((0, 0, 0), 4), (colour, 2)):
-        draw.line((x - 8, y, x + 8, y), fill=dark, width=width)
-        draw.line((x, y - 8, x, y + 8), fill=dark, width=width)
-
-
-def _ring(draw: ImageDraw.ImageDraw, centre: tuple[float, float], colour: Colour) -> None:
-    x, y = centre
-    draw.ellipse((x - 7, y - 7, x + 7, y + 7), outline=(255, 255, 255), width=3)
-    draw.ellipse((x - 6, y - 6, x + 6, y + 6), outline=colour, width=1)
 
 
 def _legend_entries(overlay: _Overlay) -> list[tuple[Colour, str]]:
