@@ -1,11 +1,8 @@
 """An association from the acceptor's side, in one thread (PS3.8 9.2, Sta2 to Sta13)."""
 
 import logging
-import queue
-import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from itertools import count
+from dataclasses import dataclass
 from typing import Protocol
 
 from pydicom.dataset import Dataset
@@ -14,7 +11,6 @@ from pynetdicom.dsutils import encode
 from fewshot_node.dicom.services import IMPLICIT_VR_LITTLE_ENDIAN, Rejection
 from fewshot_node.dicom.upper_layer.command import (
     RESPONSE,
-    Command,
     CommandField,
     encode_event_report,
     encode_response,
@@ -41,6 +37,7 @@ from fewshot_node.dicom.upper_layer.pdu import (
     encode_message,
     encode_rejection,
 )
+from fewshot_node.dicom.upper_layer.reports import EventReport, EventReports
 from fewshot_node.dicom.upper_layer.stream import PeerStream, read_bounded
 from fewshot_node.errors import PeerUnavailableError, ProtocolError
 
@@ -78,17 +75,6 @@ class ApplicationEntity(Protocol):
         """Do what a request asks for; return status and error comment."""
 
 
-@dataclass(slots=True, eq=False)
-class _Report:
-    """An N-EVENT-REPORT that another thread wants sent."""
-
-    sop: tuple[str, str]
-    event_type_id: int
-    information: Dataset
-    done: threading.Event = field(default_factory=threading.Event)
-    status: int | None = None
-
-
 class Association:
     """One connection from a peer, from its first byte to its last.
 
@@ -107,11 +93,7 @@ class Association:
         self._contexts: Mapping[int, AcceptedContext] = {}
         self._message: IncomingMessage | None = None
         self._is_open = self._is_secure = False
-        self._reports: queue.SimpleQueue[_Report] = queue.SimpleQueue()
-        self._reported: dict[int, _Report] = {}
-        self._message_ids = count(1)
-        self._ending = threading.Lock()
-        self._has_ended = False
+        self._reports = EventReports()
         self._may_report = False
 
     @property
@@ -135,7 +117,7 @@ class Association:
         finally:
             if self._message is not None:
                 self._message.close()
-            self._end_reports()
+            self._reports.end()
             self._stream.close()
 
     def interrupt(self) -> None:
@@ -155,12 +137,10 @@ class Association:
         bool
             Whether the peer confirmed it; False also when the association has ended.
         """
-        report = _Report(sop, event_type_id, information)
-        with self._ending:
-            if self._has_ended:
-                return False
-            self._reports.put(report)
-        report.done.wait(self._limits.network_timeout_s)
+        report = EventReport(sop, event_type_id, information)
+        if not self._reports.add(report):
+            return False
+        report.ended.wait(self._limits.network_timeout_s)
         return report.status == 0
 
     @property
@@ -259,7 +239,7 @@ class Association:
         command = message.command
         try:
             if command.field & RESPONSE:
-                self._note_answer(command)
+                self._reports.note_answer(command.responded_to, command.status)
             elif command.field != CommandField.C_CANCEL:  # there is never anything to cancel
                 status, comment = self._entity.perform(self, message)
                 self._may_report |= command.field == CommandField.N_ACTION
@@ -268,21 +248,13 @@ class Association:
             message.close()
             self._message = None
 
-    def _note_answer(self, command: Command) -> None:
-        report = self._reported.pop(command.responded_to, None)
-        if report is not None:
-            report.status = command.status
-            report.done.set()
-
     def _send_reports(self) -> None:
-        while not self._reports.empty():
-            report = self._reports.get()
+        for report in self._reports.waiting():
             context = next((one for one in self._contexts.values() if one.abstract_syntax == report.sop[0]), None)
             if context is None:
-                report.done.set()
+                report.end()
                 continue
-            message_id = next(self._message_ids) % 2**16
-            self._reported[message_id] = report
+            message_id = self._reports.expect_answer(report)
             is_implicit = context.transfer_syntax == IMPLICIT_VR_LITTLE_ENDIAN
             data_set = encode(report.information, is_implicit, True) or b""
             self._send(context, encode_event_report(message_id, report.sop, report.event_type_id), data_set)
@@ -299,14 +271,6 @@ class Association:
             self._stream.send(encode_abort(reason))
         except PeerUnavailableError:
             return
-
-    def _end_reports(self) -> None:
-        with self._ending:
-            self._has_ended = True
-        while not self._reports.empty():
-            self._reports.get().done.set()
-        for report in self._reported.values():
-            report.done.set()
 
 
 def _judge(request: AssociationRequest) -> Rejection | None:
