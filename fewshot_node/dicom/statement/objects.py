@@ -1,22 +1,16 @@
 """What is in the objects that the node creates (PS3.2 Annex N: created instances; PS3.3 A.51, A.35.13)."""
 
-from collections.abc import Iterable
-
-from pydicom.datadict import dictionary_description, tag_for_keyword
-from pydicom.sr.coding import Code
-from pydicom.tag import Tag
-
-from fewshot_node.dicom.objects import predecessor, presentation_states, provenance, seg, sr, sr_codes
+from fewshot_node.dicom.objects import presentation_states, provenance, seg
 from fewshot_node.dicom.objects.conformance import (
     ALWAYS_REQUIRED,
     COMPREHENSIVE_3D_SR,
     PRESENTATION_STATE,
-    REQUIRED,
     SECONDARY_CAPTURE,
     SEGMENTATION,
     STRUCTURE_SET,
 )
-from fewshot_node.dicom.objects.sr_codes import ABSENT, AREA, CERTAINTY, PRESENCE, PRESENT, VOLUME
+from fewshot_node.dicom.statement import report
+from fewshot_node.dicom.statement.attributes import always_present, attribute_table
 from fewshot_node.dicom.statement.markdown import table, uid_name
 
 CHARACTER_SETS = f"""Received data sets keep the Specific Character Set (0008,0005) that they came with; nothing is
@@ -35,7 +29,7 @@ def sections() -> tuple[str, ...]:
         "source's volume, and, where it is installed, by dciodvfy. An object that fails is not sent, and its series is "
         "noted as failed.",
         "Always present in each:",
-        _attributes(ALWAYS_REQUIRED),
+        attribute_table(ALWAYS_REQUIRED),
         table(
             ("Attribute", "Value"),
             [
@@ -58,7 +52,7 @@ def sections() -> tuple[str, ...]:
         f"### 8.1 {uid_name(SEGMENTATION)}",
         *_segmentation(),
         f"### 8.2 {uid_name(COMPREHENSIVE_3D_SR)}",
-        *_report(),
+        *report.paragraphs(),
         f"### 8.3 {uid_name(STRUCTURE_SET)}",
         *_structure_set(),
         f"### 8.4 {uid_name(SECONDARY_CAPTURE)}",
@@ -70,8 +64,7 @@ def sections() -> tuple[str, ...]:
 
 def _segmentation() -> tuple[str, ...]:
     return (
-        f"{SEGMENTATION}, Segmentation IOD (PS3.3 A.51). Always present besides:",
-        _attributes(REQUIRED[SEGMENTATION]),
+        *always_present(SEGMENTATION, "Segmentation IOD (PS3.3 A.51)."),
         table(
             ("Attribute", "Rule"),
             [
@@ -110,66 +103,9 @@ def _segmentation() -> tuple[str, ...]:
     )
 
 
-def _report() -> tuple[str, ...]:
-    procedures = ", ".join(f"{modality}: {_code(code)}" for modality, code in sr.PROCEDURES.items())
-    return (
-        f"{COMPREHENSIVE_3D_SR}, Comprehensive 3D SR IOD (PS3.3 A.35.13), root template TID 1500 *Measurement Report* "
-        "(PS3.16). Always present besides:",
-        _attributes(REQUIRED[COMPREHENSIVE_3D_SR]),
-        table(
-            ("Content", "Rule"),
-            [
-                ("Completion, Verification, Preliminary Flag", "COMPLETE, UNVERIFIED, PRELIMINARY"),
-                ("Observer", "a device (TID 1004); no person"),
-                ("Procedure reported", f"by modality: {procedures}; else {_code(sr.OTHER_PROCEDURE)}"),
-                (
-                    "Image Library (TID 1600)",
-                    "the source images in one group, which has modality, rows and columns, and the Frame of Reference "
-                    "where the source states it",
-                ),
-                (
-                    "Measurement groups",
-                    "one for each label: TID 1411 with the segment it refers to; TID 1410 with a point "
-                    "(SCOORD3D, or SCOORD on the nearest image where the source states no Frame of Reference), or "
-                    "with the frame of the segment where the series is a single slice; TID 1501 for what was not found",
-                ),
-                (
-                    "In each group",
-                    f"{_code(PRESENCE)}: {_code(PRESENT)} or {_code(ABSENT)}; {_code(CERTAINTY)} in percent, of "
-                    f"the presence as stated; Finding Category and Finding; Finding Site with Laterality, where "
-                    "the label is anatomy or has a region; algorithm; Tracking Identifier and UID",
-                ),
-                ("In TID 1411 groups", f"{_code(VOLUME)} in cubic millimetres"),
-                ("On a single slice", f"{_code(AREA)} in square millimetres instead"),
-                ("Qualitative Evaluations", f"{_code(sr_codes.SUMMARY)}: {_summaries()}"),
-                (
-                    _code(sr_codes.RELATED_OBJECTS),
-                    f"a reference to each other object of the same result, its purpose as concept name: {_purposes()}",
-                ),
-                ("Current Requested Procedure Evidence", "the source images, and the other objects of the same result"),
-                (
-                    "Predecessor Documents",
-                    f"with the purpose {_code(predecessor.PURPOSE)}, the last report of the same task on the same "
-                    "series that a destination has confirmed, when the series is processed again with other instances, "
-                    "another task revision or other weights; what is made again from the same input is the same again. "
-                    "Segmentations have no such reference: their IOD has none that says so",
-                ),
-            ],
-        ),
-        "The report is the root of its result as IHE RAD AI Results (AIR) has it: it leads to every object of the "
-        "result, and is there when nothing was found, with the procedure, the summary and each structure as absent. "
-        "From AIR 6.5.3.1 (General Result Encoding) come series, description and Contributing Equipment, from its "
-        "sections on Qualitative Findings, Measurements, Locations, Regions and Tracking Identifiers the SOP class, "
-        "the templates and the tracking UIDs shared with the Segmentation, from Root Results the Qualitative "
-        "Evaluations and the references to the other objects. Certainty is the method's own score of the presence, "
-        "not a probability proven on patients.",
-    )
-
-
 def _structure_set() -> tuple[str, ...]:
     return (
-        f"{STRUCTURE_SET}, RT Structure Set IOD (PS3.3 A.19); only where a task asks for it. Always present besides:",
-        _attributes(REQUIRED[STRUCTURE_SET]),
+        *always_present(STRUCTURE_SET, "RT Structure Set IOD (PS3.3 A.19); only where a task asks for it."),
         table(
             ("Attribute", "Rule"),
             [
@@ -192,9 +128,11 @@ def _structure_set() -> tuple[str, ...]:
 
 def _capture() -> tuple[str, ...]:
     return (
-        f"{SECONDARY_CAPTURE}, Secondary Capture Image IOD (PS3.3 A.8.1); only where a task asks for it: one for each "
-        "slice with a finding. Always present besides:",
-        _attributes(REQUIRED[SECONDARY_CAPTURE]),
+        *always_present(
+            SECONDARY_CAPTURE,
+            "Secondary Capture Image IOD (PS3.3 A.8.1); only where a task asks for it: one for each slice with a "
+            "finding.",
+        ),
         table(
             ("Attribute", "Rule"),
             [
@@ -219,9 +157,11 @@ def _capture() -> tuple[str, ...]:
 
 def _presentation_state() -> tuple[str, ...]:
     return (
-        f"{PRESENTATION_STATE}, Grayscale Softcopy Presentation State IOD (PS3.3 A.33.1); only where a task asks for "
-        "it, and something was found. Always present besides:",
-        _attributes(REQUIRED[PRESENTATION_STATE]),
+        *always_present(
+            PRESENTATION_STATE,
+            "Grayscale Softcopy Presentation State IOD (PS3.3 A.33.1); only where a task asks for it, and something "
+            "was found.",
+        ),
         table(
             ("Attribute", "Rule"),
             [
@@ -241,25 +181,5 @@ def _presentation_state() -> tuple[str, ...]:
     )
 
 
-def _summaries() -> str:
-    return " or ".join(_code(one) for one in (sr_codes.WITH_FINDINGS, sr_codes.WITHOUT_FINDINGS))
-
-
-def _purposes() -> str:
-    return ", ".join(dict.fromkeys(_code(purpose) for purpose, _ in sr.PURPOSES.values()))
-
-
 def _kinds() -> str:
     return ", ".join(f"{kind.value} {kind.name.replace('_', ' ').lower()}" for kind in provenance.ResultKind)
-
-
-def _attributes(keywords: Iterable[str]) -> str:
-    def row(keyword: str) -> tuple[str, str]:
-        tag = Tag(tag_for_keyword(keyword) or 0)
-        return f"({tag.group:04X},{tag.element:04X})", dictionary_description(tag)
-
-    return table(("Tag", "Attribute"), [row(keyword) for keyword in keywords])
-
-
-def _code(code: Code) -> str:
-    return f'({code.value}, {code.scheme_designator}, "{code.meaning}")'
