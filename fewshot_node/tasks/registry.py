@@ -17,6 +17,7 @@ from pathlib import Path
 
 from fewshot_node.disk import whole_file, whole_folder
 from fewshot_node.errors import TaskError, TemplateError, UnknownTaskError
+from fewshot_node.tasks.admission import require_fitting_definition, require_fitting_template
 from fewshot_node.tasks.approval import require_score, score_of_draft
 from fewshot_node.tasks.candidates import Candidate, candidates
 from fewshot_node.tasks.fit import FitReport, fit_key, fit_task
@@ -98,15 +99,7 @@ class Registry:
         old = self.definition(definition.name)
         if seen is not None and seen != old:
             raise TaskError(f"task {old.name} was changed meanwhile: look at it (task show {old.name}), then try again")
-        if old.kind != definition.kind:
-            raise TaskError(f"task {old.name} is a {old.kind} task and stays one: add another task")
-        for template in self.templates(definition.name):
-            stray = sorted(set(template.label_values) - set(definition.label_values))
-            if stray:
-                raise TaskError(
-                    f"task {old.name}: template {template.name} shows label {stray}, "
-                    "which the new definition lacks: keep the label or remove the template (template remove)"
-                )
+        require_fitting_definition(definition, old, self.templates(definition.name))
         write_json(self._draft(definition.name) / "definition.json", definition_to_data(definition))
 
     def names(self) -> tuple[str, ...]:
@@ -147,14 +140,7 @@ class Registry:
             self._add_template(name, template)
 
     def _add_template(self, name: str, template: Template) -> None:
-        definition = self.definition(name)
-        stray = sorted(set(template.label_values) - set(definition.label_values))
-        if stray:
-            raise TemplateError(
-                f"template {template.name} shows label {stray}, which task {name} does not have: add it (task change)"
-            )
-        for other in self.templates(name):
-            _require_compatible(template, other, name)
+        require_fitting_template(template, self.definition(name), self.templates(name))
         save_template(template, self._draft(name) / "templates")
         origin = template.origin or TemplateOrigin(by=operating_user(), at=now(), tool=tool_version())
         write_origins(self._draft(name), {**self.origins(name), template.name: origin})
@@ -312,20 +298,3 @@ class Registry:
         known = self.template_names(name)
         if template not in known:
             raise TemplateError(f"task {name} has no template {template!r}: it has {', '.join(known) or 'none'}")
-
-
-def _require_compatible(template: Template, other: Template, task: str) -> None:
-    if template.name == other.name:
-        raise TemplateError(
-            f"task {task} has a template {template.name}: choose another name, or remove it first (template remove)"
-        )
-    if template.content_digest() == other.content_digest():
-        raise TemplateError(
-            f"template {template.name} repeats {other.name} of task {task} "
-            f"(series {other.series_instance_uid}): give another series or other slices"
-        )
-    if template.modality != other.modality:
-        raise TemplateError(
-            f"template {template.name} is {template.modality}, but template {other.name} of task {task} is "
-            f"{other.modality}: make one task for each modality"
-        )
