@@ -24,8 +24,7 @@ from fewshot_node.records import SeriesKey
 _ENTRY_COLUMNS = [
     column for column in SERIES.c if not column.primary_key and column.name not in {"deaths", "dispatched_at"}
 ]
-_OUTCOME_COLUMNS = [OUTCOMES.c.task_name, OUTCOMES.c.task_revision, OUTCOMES.c.state, OUTCOMES.c.reason]
-_OUTCOME_COLUMNS += [OUTCOMES.c.segmentation_instance_uid, OUTCOMES.c.report_instance_uid, OUTCOMES.c.seconds]
+_OUTCOME_COLUMNS = [column for column in OUTCOMES.c if column.name not in {"series_instance_uid", "revision"}]
 _SHADOW_COLUMNS = [SHADOWS.c[column.name] for column in _OUTCOME_COLUMNS]
 
 
