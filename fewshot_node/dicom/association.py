@@ -12,8 +12,8 @@ from pynetdicom.pdu import A_ASSOCIATE_RJ
 from pynetdicom.presentation import PresentationContext
 
 from fewshot_node.config import PacsSettings
-from fewshot_node.dicom.client_tls import client_context
 from fewshot_node.dicom.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from fewshot_node.dicom.tls import client_context
 from fewshot_node.errors import DeliveryError, PeerTroubleError, PeerUnavailableError, UnsupportedError
 
 EventHandler = tuple[evt.EventType, Callable[[evt.Event], Any]]

@@ -13,10 +13,10 @@ from dicomweb_client.web import DICOMwebClient
 from requests.adapters import HTTPAdapter
 
 from fewshot_node.config import ClientTlsSettings, StowDestination
-from fewshot_node.dicom.client_tls import client_context
 from fewshot_node.dicom.deliver.carrier import Receipt
 from fewshot_node.dicom.ledger import Confirmation
 from fewshot_node.dicom.query import InstanceReference, read_reference
+from fewshot_node.dicom.tls import client_context
 from fewshot_node.errors import DeliveryError, PeerTroubleError, PeerUnavailableError
 
 logging.getLogger("dicomweb_client").setLevel(logging.ERROR)  # it logs every request

@@ -34,12 +34,12 @@ from fewshot_node.dicom.services import (
 )
 from fewshot_node.dicom.spool import Spool
 from fewshot_node.dicom.store_status import StoreStatus
+from fewshot_node.dicom.tls import server_context
 from fewshot_node.dicom.upper_layer.association import Association, AssociationLimits
 from fewshot_node.dicom.upper_layer.command import CommandField
 from fewshot_node.dicom.upper_layer.listener import Listener
 from fewshot_node.dicom.upper_layer.message import HeldDataSet, IncomingMessage, Sink
 from fewshot_node.dicom.upper_layer.stream import PeerStream
-from fewshot_node.dicom.upper_layer.tls import server_context
 from fewshot_node.errors import FewshotNodeError
 
 _LOGGER = logging.getLogger(__name__)

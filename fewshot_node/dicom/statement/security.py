@@ -1,7 +1,7 @@
 """Security of the node's associations (PS3.2 Annex N: security; PS3.15)."""
 
 from fewshot_node.dicom.statement.markdown import table
-from fewshot_node.dicom.upper_layer.tls import KEY_PASSWORD_VARIABLE, MINIMUM_TLS, TLS_1_2_CIPHERS
+from fewshot_node.dicom.tls import KEY_PASSWORD_VARIABLE, MINIMUM_TLS, TLS_1_2_CIPHERS
 
 
 def sections() -> tuple[str, ...]:

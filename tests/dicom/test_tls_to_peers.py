@@ -9,8 +9,8 @@ import trustme
 from pynetdicom import AE
 
 from fewshot_node.config import ClientTlsSettings, PacsSettings
-from fewshot_node.dicom.client_tls import client_context
 from fewshot_node.dicom.send import echo
+from fewshot_node.dicom.tls import client_context
 from fewshot_node.errors import ConfigurationError, PeerUnavailableError
 
 Files = tuple[Path, Path, Path]

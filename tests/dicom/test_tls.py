@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from fewshot_node.config import TlsSettings
-from fewshot_node.dicom.upper_layer.tls import KEY_PASSWORD_VARIABLE, server_context
+from fewshot_node.dicom.tls import KEY_PASSWORD_VARIABLE, server_context
 from fewshot_node.errors import ConfigurationError
 from tests.dicom.wire import WireSender, associate_rq
 
