@@ -5,7 +5,6 @@ number of connections, each with a short time for its request and one answer; wh
 makes room. What is asked of spool and ledger is asked at most once a second.
 """
 
-import errno
 import json
 import logging
 import socket
@@ -23,9 +22,9 @@ from typing import Any, cast
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from fewshot_node.config import MonitorSettings
+from fewshot_node.dicom.listening import listening_on
 from fewshot_node.dicom.monitor.health import OK, Check, Health
 from fewshot_node.dicom.monitor.metrics import IntakeMetrics
-from fewshot_node.errors import ConfigurationError, PortInUseError
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -96,16 +95,9 @@ class MonitorServer:
 
 
 def _listen(settings: MonitorSettings, pages: Mapping[str, Page]) -> "_Server":
-    where = f"{settings.host}:{settings.port}"
-    try:
-        return _Server((settings.host, settings.port or 0), pages)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise PortInUseError(
-                f"{where} is in use by another process: stop it or set another monitor.port"
-            ) from error
-        message = f"cannot listen on {where} ({error.strerror}): check monitor.host and monitor.port"
-        raise ConfigurationError(message) from error
+    host, port = settings.host, settings.port or 0
+    with listening_on(host, port, "monitor"):
+        return _Server((host, port), pages)
 
 
 class _Server(socketserver.ThreadingTCPServer):

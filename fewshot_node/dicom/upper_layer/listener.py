@@ -1,6 +1,5 @@
 """Listening for connections: one thread that accepts them and does nothing else."""
 
-import errno
 import logging
 import socket
 import threading
@@ -8,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 
-from fewshot_node.errors import ConfigurationError, PortInUseError
+from fewshot_node.dicom.listening import listening_on
 
 _LOGGER = logging.getLogger(__name__)
 _BACKLOG = 256
@@ -78,11 +77,5 @@ class Listener:
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     both = host == "::" and socket.has_dualstack_ipv6()
-    try:
+    with listening_on(host, port, "receive"):
         return socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=both)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            message = f"{host}:{port} is in use by another process: stop it or set another receive.port"
-            raise PortInUseError(message) from error
-        message = f"cannot listen on {host}:{port} ({error.strerror}): check receive.host and receive.port"
-        raise ConfigurationError(message) from error
