@@ -109,6 +109,22 @@ def read_without_pixels(path: Path) -> Dataset:
     return _read(path, tags=None)
 
 
+def read_object(source: Path | Dataset) -> Dataset:
+    """Read an object, pixels and all; one that was read already is given back.
+
+    Raises
+    ------
+    NotDicomError
+        `source` is a path to something else than DICOM.
+    """
+    if isinstance(source, Dataset):
+        return source
+    try:
+        return pydicom.dcmread(source)
+    except (pydicom.errors.InvalidDicomError, OSError, EOFError, ValueError) as error:
+        raise NotDicomError(f"{source} is no readable DICOM file: check the path") from error
+
+
 def image_headers(files: Sequence[Path], tags: list[str] | None = None) -> tuple[ImageHeader, ...]:
     """Read the headers of the images among `files`, sorted by SOP Instance UID, each instance once.
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from fewshot_node.dicom.objects.geometry import Plane, functional_group, planes_of
+from fewshot_node.dicom.objects.headers import read_object
 from fewshot_node.dicom.objects.seg_pixels import stored_frames
-from fewshot_node.errors import GeometryError, NotDicomError, TemplateError
+from fewshot_node.errors import GeometryError, TemplateError
 from fewshot_node.records import Code, Label, LabelArray, Volume
 
 logger = logging.getLogger(__name__)
@@ -111,13 +111,7 @@ class _Canvas:
 
 
 def _load(source: Path | Dataset) -> Dataset:
-    if isinstance(source, Dataset):
-        dataset = source
-    else:
-        try:
-            dataset = pydicom.dcmread(source)
-        except (pydicom.errors.InvalidDicomError, OSError, EOFError, ValueError) as error:
-            raise NotDicomError(f"{source} is no readable DICOM file: check the path") from error
+    dataset = read_object(source)
     if str(dataset.get("SOPClassUID")) not in _SEGMENTATION_CLASSES:
         raise TemplateError(f"instance {dataset.get('SOPInstanceUID')} is no DICOM Segmentation: pass one")
     return dataset

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import highdicom as hd
-import pydicom
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code as CodedValue
 
+from fewshot_node.dicom.objects.headers import read_object
 from fewshot_node.dicom.objects.sr_codes import AREA, CERTAINTY, PRESENCE, PRESENT, VOLUME
 from fewshot_node.dicom.objects.sr_regions import (
     MeasurementGroup,
@@ -18,7 +18,7 @@ from fewshot_node.dicom.objects.sr_regions import (
     regions,
     segment,
 )
-from fewshot_node.errors import NotDicomError, TemplateError
+from fewshot_node.errors import TemplateError
 from fewshot_node.records import Code, Volume
 
 _CLASSES: dict[str, Any] = {
@@ -89,10 +89,7 @@ def read_report(source: Path | Dataset, volume: Volume | None = None) -> tuple[R
 
 
 def _load(source: Path | Dataset) -> hd.sr.MeasurementReport:
-    try:
-        dataset = source if isinstance(source, Dataset) else pydicom.dcmread(source)
-    except (pydicom.errors.InvalidDicomError, OSError, EOFError) as error:
-        raise NotDicomError(f"{source} is no readable DICOM file: check the path") from error
+    dataset = read_object(source)
     uid, kind = dataset.get("SOPInstanceUID"), _CLASSES.get(str(dataset.get("SOPClassUID")))
     if kind is None:
         raise TemplateError(f"instance {uid} is no Comprehensive 3D, Comprehensive or Enhanced SR: pass one")
