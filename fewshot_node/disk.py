@@ -2,6 +2,7 @@
 
 import errno
 import filecmp
+import hashlib
 import os
 import shutil
 import uuid
@@ -43,6 +44,13 @@ def make_folder(path: Path) -> None:
         with suppress(OSError):
             path.rmdir()  # else the next call would take it for durable
         raise
+
+
+def sha256_of(path: Path, offset: int = 0) -> str:
+    """Return the SHA-256 hex digest of a file's bytes from an offset on."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -10,7 +10,6 @@ All three lie on one file system, so that a rename is atomic.
 """
 
 import fcntl
-import hashlib
 import os
 import shutil
 import tempfile
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fewshot_node.dicom.identity import InstanceIdentity, is_uid, read_file_meta, read_identity
-from fewshot_node.disk import is_full, make_folder, sync
+from fewshot_node.disk import is_full, make_folder, sha256_of, sync
 from fewshot_node.errors import ConfigurationError, DiskFullError, NotDicomError, RefusedError
 
 _CHUNK_BYTES = 2**20
@@ -259,7 +258,7 @@ class Spool:
         Its digest in the name keeps a repeated one from piling up.
         """
         folder = self._conflicts / target.parent.name
-        name = f"{target.stem}.{_digest(incoming, dataset_offset)[:16]}.dcm"
+        name = f"{target.stem}.{sha256_of(incoming, dataset_offset)[:16]}.dcm"
         with self._placing:
             if not target.exists():
                 return False
@@ -290,9 +289,3 @@ def _same_dataset(incoming: Path, dataset_offset: int, stored: Path) -> bool:
             if chunk != old.read(_CHUNK_BYTES):
                 return False
     return True
-
-
-def _digest(path: Path, dataset_offset: int) -> str:
-    with path.open("rb") as file:
-        file.seek(dataset_offset)
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,6 @@
 """Where a template came from: who added it, when, from which file and instances, and how."""
 
 import getpass
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -103,9 +102,3 @@ def operating_user() -> str:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):  # a container may run as a number that no account has
         return f"uid {os.getuid()}" if hasattr(os, "getuid") else _UNKNOWN_USER
-
-
-def content_digest(path: Path) -> str:
-    """Return the SHA-256 hex digest of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from fewshot_node.dicom.objects.headers import read_header
 from fewshot_node.dicom.objects.volume import read_volume
+from fewshot_node.disk import sha256_of
 from fewshot_node.records import LabelArray, TaskKind, Volume
 from fewshot_node.tasks.annotations import Annotation, Target, read_annotation
 from fewshot_node.tasks.diversity import slice_descriptor
 from fewshot_node.tasks.label_files import label_map_of, points_of
-from fewshot_node.tasks.origin import TemplateOrigin, content_digest, now, operating_user, tool_version
+from fewshot_node.tasks.origin import TemplateOrigin, now, operating_user, tool_version
 from fewshot_node.tasks.points import LandmarkPoint
 from fewshot_node.tasks.selection import (
     TemplateSelection,
@@ -181,7 +182,7 @@ def _marked(
     origin = replace(
         _origin(volume, how),
         format=str(annotation.format),
-        file_digest=content_digest(target.path),
+        file_digest=sha256_of(target.path),
         notes=annotation.notes,
     )
     return _Marked(label_map, points, chosen, origin)

@@ -18,7 +18,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
 
 from fewshot_node.errors import CheckpointError, ConfigurationError
 from fewshot_node.uids import digest_parts
-from fewshot_node.vision.hub import hub_snapshot, quiet_transformers, read_json_object
+from fewshot_node.vision.hub import model_folder, quiet_transformers, read_json_object
 from fewshot_node.vision.layers import LayerJoin, last_layers
 from fewshot_node.vision.pyramid import PyramidProjection
 
@@ -158,11 +158,8 @@ def load_encoder(source: str | Path, *, offline: bool = True) -> DenseEncoder:
     CheckpointError
         The folder holds no usable checkpoint, or the name cannot be resolved.
     """
-    folder = EMBEDDED_DIRECTORY if str(source) == EMBEDDED else Path(source)
-    if not folder.is_dir():
-        if folder.is_absolute() or str(source) == EMBEDDED or len(folder.parts) != 2:
-            raise CheckpointError(f"{folder}: no such model folder; give an existing folder or a hub name")
-        folder = hub_snapshot(str(source), offline=offline)
+    named = EMBEDDED_DIRECTORY if str(source) == EMBEDDED else source
+    folder = model_folder(named, "model", offline=offline)
     _require_checkpoint(folder)
     described = (folder / _DESCRIPTION_FILE).is_file()
     encoder = _load_described(folder) if described else _load_plain(folder)

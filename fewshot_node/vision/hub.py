@@ -50,6 +50,22 @@ def hub_snapshot(name: str, *, offline: bool) -> Path:
     return Path(config).parent
 
 
+def model_folder(source: str | Path, kind: str, *, offline: bool) -> Path:
+    """Return the folder that a path or a hub name stands for; `kind` says in the error what it should hold.
+
+    Raises
+    ------
+    CheckpointError
+        There is no such folder, and the hub has none.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        return folder
+    if folder.is_absolute() or len(folder.parts) != 2:
+        raise CheckpointError(f"{folder}: no such {kind} folder; give an existing folder or a hub name")
+    return hub_snapshot(str(source), offline=offline)
+
+
 def read_json_object(path: Path) -> dict[str, Any]:
     """Read a model folder's JSON file.
 

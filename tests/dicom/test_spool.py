@@ -186,7 +186,7 @@ def test_a_crash_in_the_middle_of_a_removal_leaves_no_conflicts(
     assert sorted({name.split("/")[1] for name in everything(again)}) == [other]
 
 
-@pytest.mark.parametrize("step", ["_same_dataset", "_digest"])
+@pytest.mark.parametrize("step", ["_same_dataset", "sha256_of"])
 def test_a_conflict_with_a_series_that_is_removed_meanwhile_is_stored(
     spool: Spool, put: Put, make_instance: Any, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

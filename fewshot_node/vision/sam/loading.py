@@ -1,6 +1,5 @@
 """Loading a SAM checkpoint without running what is in it."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +7,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from fewshot_node.disk import sha256_of
 from fewshot_node.errors import CheckpointError
-from fewshot_node.vision.hub import hub_snapshot, quiet_transformers, read_json_object
+from fewshot_node.vision.hub import model_folder, quiet_transformers, read_json_object
 from fewshot_node.vision.sam.engine import SamEngine
 from fewshot_node.vision.sam.families import FAMILIES, Family
 from fewshot_node.vision.sam.released import read_released
@@ -50,7 +50,7 @@ def load_sam(source: str | Path, offline: bool = True) -> SamEngine:
             f"{folder}: no {_WEIGHTS}; convert the checkpoint to safetensors, pickles are never loaded"
         )
     model = _load_model(folder, family)
-    return TransformersSam(model, family, _stated_scale(folder), _digest(folder / _WEIGHTS))
+    return TransformersSam(model, family, _stated_scale(folder), sha256_of(folder / _WEIGHTS))
 
 
 def _load_released(path: Path) -> SamEngine:
@@ -58,7 +58,7 @@ def _load_released(path: Path) -> SamEngine:
     config, tensors = read_released(path)
     model = family.model_class(config)
     model.load_state_dict(tensors)
-    return TransformersSam(model, family, _scale(_IMAGENET_MEAN, _IMAGENET_STD), _digest(path))
+    return TransformersSam(model, family, _scale(_IMAGENET_MEAN, _IMAGENET_STD), sha256_of(path))
 
 
 def _family(folder: Path) -> Family:
@@ -104,11 +104,6 @@ def _scale(mean: Any, std: Any) -> tuple[Tensor, Tensor]:
     return torch.tensor([float(value) for value in mean]), torch.tensor([float(value) for value in std])
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _resolve(source: str | Path, offline: bool) -> Path:
     if str(source) == EMBEDDED:
         if not EMBEDDED_SAM.is_dir():
@@ -117,11 +112,7 @@ def _resolve(source: str | Path, offline: bool) -> Path:
                 "or install fewshot-node again"
             )
         return EMBEDDED_SAM
-    folder = Path(source)
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise CheckpointError(f"{folder}: no config.json; give a folder that SamModel.save_pretrained wrote")
-        return folder
-    if folder.is_absolute() or len(folder.parts) != 2:
-        raise CheckpointError(f"{folder}: no such SAM folder; give an existing folder or a hub name")
-    return hub_snapshot(str(source), offline=offline)
+    folder = model_folder(source, "SAM", offline=offline)
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"{folder}: no config.json; give a folder that SamModel.save_pretrained wrote")
+    return folder
