@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fewshot_node.config import WorkerSettings
 from fewshot_node.uids import digest_parts
 from fewshot_node.vision.backbone import DenseEncoder, load_encoder
-from fewshot_node.vision.refine import SamEngine, load_sam
+from fewshot_node.vision.sam import SamEngine, load_sam
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ import torch
 from fewshot_node.errors import ConfigurationError, TaskError
 from fewshot_node.records import Localization
 from fewshot_node.vision.prompts import PromptSettings, place_prompts, random_points
-from fewshot_node.vision.refine import RefineSettings, intersection_over_union, load_sam, refine
-from fewshot_node.vision.sam import EmbeddedImage, MaskAnswer
+from fewshot_node.vision.refine import RefineSettings, intersection_over_union, refine
+from fewshot_node.vision.sam import EmbeddedImage, MaskAnswer, load_sam
 
 SAM = RefineSettings(engine="sam", iou_gate=0.5)
 

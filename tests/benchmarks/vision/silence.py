@@ -9,7 +9,8 @@ from transformers import SamConfig, SamModel
 from fewshot_node.records import LabelArray, Localization
 from fewshot_node.vision.hub import quiet_transformers
 from fewshot_node.vision.prompts import PromptSettings, place_prompts
-from fewshot_node.vision.refine import RefineSettings, SamEngine, load_sam, refine
+from fewshot_node.vision.refine import RefineSettings, refine
+from fewshot_node.vision.sam import SamEngine, load_sam
 from tests.benchmarks.bars import Board
 
 _SLICES, _SIDE, _LOUD = 60, 256, 1
