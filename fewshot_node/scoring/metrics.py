@@ -14,9 +14,6 @@ from numpy.typing import NDArray
 from fewshot_node.errors import GeometryError
 from fewshot_node.records import LabelArray
 
-ACCURACY_LIMIT_PX = 10.0
-"""A landmark within this distance counts as found in the paper's tables."""
-
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
@@ -108,31 +105,8 @@ def _presence(label: int, predicted: NDArray[np.bool_], true: NDArray[np.bool_])
 
 
 def distance_mm(first_mm: Sequence[float], second_mm: Sequence[float]) -> float:
-    """Euclidean distance between two LPS positions."""
+    """Euclidean distance between two LPS positions, in mm."""
     return float(np.linalg.norm(np.subtract(first_mm, second_mm)))
-
-
-def landmark_accuracy(
-    distances_mm: Sequence[float | None], pixel_mm: float, limit_px: float = ACCURACY_LIMIT_PX
-) -> float | None:
-    """Share of landmarks that lie closer to the truth than `limit_px` pixels (the paper's Eq. 11).
-
-    Parameters
-    ----------
-    distances_mm
-        One distance for each landmark that the truth has; None for a missed one, which counts as wrong.
-    pixel_mm
-        Pixel size of the grid on which the limit is meant, as a rule that of the source series.
-
-    Returns
-    -------
-    float or None
-        None when there is no landmark to score.
-    """
-    if not distances_mm:
-        return None
-    hits = [distance is not None and distance < limit_px * pixel_mm for distance in distances_mm]
-    return sum(hits) / len(hits)
 
 
 def _require_one_grid(prediction: LabelArray, truth: LabelArray) -> None:

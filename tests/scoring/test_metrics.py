@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fewshot_node.errors import GeometryError
-from fewshot_node.scoring.metrics import distance_mm, landmark_accuracy, overlap, presence
+from fewshot_node.scoring.metrics import distance_mm, overlap, presence
 
 TRUTH = np.zeros((3, 4, 4), np.uint8)
 TRUTH[0, 0, :4] = 1
@@ -80,9 +80,3 @@ def test_masks_on_other_grids_are_refused(score) -> None:
 def test_distance() -> None:
     assert distance_mm((0, 0, 0), (1, 2, 2)) == pytest.approx(3)
     assert distance_mm((-5.5, 1, 2), (-5.5, 1, 2)) == 0
-
-
-def test_accuracy_counts_misses_as_wrong_and_the_limit_as_outside() -> None:
-    assert landmark_accuracy([1.0, 4.9, 5.0, None], pixel_mm=0.5) == pytest.approx(0.5)
-    assert landmark_accuracy([4.9], pixel_mm=0.5, limit_px=9) == 0
-    assert landmark_accuracy([], pixel_mm=0.5) is None

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from fewshot_node.errors import TemplateError
 from fewshot_node.records import SourceFrame, Volume
-from fewshot_node.tasks.annotations.nifti import read_nifti_labels
+from fewshot_node.tasks.annotations.nifti import read
+from fewshot_node.tasks.annotations.records import Target
 
 SHAPE = (4, 6, 5)
 SaveNifti = Callable[..., Path]
@@ -19,6 +20,14 @@ SaveNifti = Callable[..., Path]
 def volume_at(affine: NDArray[np.float64], shape: tuple[int, int, int] = SHAPE) -> Volume:
     frames = tuple(SourceFrame("1.2.840.10008.5.1.4.1.1.2", f"1.2.{index}") for index in range(shape[0]))
     return Volume(np.zeros(shape, np.float32), affine, frames, "CT", "1.2", "1.2.3", "1.2.4")
+
+
+def read_labels(path: Path, volume: Volume) -> NDArray[np.uint8]:
+    """Draw all regions of a file."""
+    label_map = np.zeros(volume.array.shape, np.uint8)
+    for region in read(Target(path, volume)).regions:
+        label_map[region.draw()] = region.number
+    return label_map
 
 
 @pytest.fixture
@@ -49,15 +58,14 @@ def test_labels_come_back_however_the_file_lies(
     flips: tuple[bool, bool, bool],
 ) -> None:
     path = save_nifti(tmp_path / "l.nii.gz", labels, oblique, axes, flips)
-    np.testing.assert_array_equal(read_nifti_labels(path, volume_at(oblique)), labels)
+    np.testing.assert_array_equal(read_labels(path, volume_at(oblique)), labels)
 
 
 def test_whole_numbers_in_float_voxels_are_labels(
     tmp_path: Path, save_nifti: SaveNifti, oblique: NDArray[np.float64], labels: NDArray[np.uint8]
 ) -> None:
     path = save_nifti(tmp_path / "l.nii", labels.astype(np.float32), oblique)
-    found = read_nifti_labels(path, volume_at(oblique))
-    assert found.dtype == np.uint8
+    found = read_labels(path, volume_at(oblique))
     np.testing.assert_array_equal(found, labels)
 
 
@@ -66,7 +74,7 @@ def test_one_slice_needs_no_thickness_in_common(tmp_path: Path, oblique: NDArray
     matrix = oblique[:, [2, 1, 0, 3]].copy()
     matrix[:, 2] /= 3
     nib.save(nib.Nifti1Image(labels.transpose(2, 1, 0), np.diag([-1, -1, 1, 1]) @ matrix), tmp_path / "l.nii")
-    found = read_nifti_labels(tmp_path / "l.nii", volume_at(oblique, (1, 6, 5)))
+    found = read_labels(tmp_path / "l.nii", volume_at(oblique, (1, 6, 5)))
     np.testing.assert_array_equal(found, labels)
 
 
@@ -89,7 +97,7 @@ def test_other_place_is_refused(
 ) -> None:
     path = save_nifti(tmp_path / "l.nii", np.tile(labels, (12, 1, 1)), move(oblique))
     with pytest.raises(TemplateError, match=f"another grid .*{says}"):
-        read_nifti_labels(path, volume_at(oblique, (48, 6, 5)))
+        read_labels(path, volume_at(oblique, (48, 6, 5)))
 
 
 def test_other_shape_is_refused_with_both_shapes(
@@ -97,7 +105,7 @@ def test_other_shape_is_refused_with_both_shapes(
 ) -> None:
     path = save_nifti(tmp_path / "l.nii", labels[:3], oblique)
     with pytest.raises(TemplateError, match="shapes differ") as caught:
-        read_nifti_labels(path, volume_at(oblique))
+        read_labels(path, volume_at(oblique))
     assert "5 x 6 x 3" in str(caught.value)
     assert "4 x 6 x 5" in str(caught.value)
 
@@ -108,13 +116,13 @@ def test_image_is_no_label_map(
 ) -> None:
     path = save_nifti(tmp_path / "l.nii", np.full(SHAPE, value, np.float32), oblique)
     with pytest.raises(TemplateError, match="label map, not an image"):
-        read_nifti_labels(path, volume_at(oblique))
+        read_labels(path, volume_at(oblique))
 
 
 def test_several_volumes_are_refused(tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(np.zeros((5, 6, 4, 2), np.uint8), np.eye(4)), tmp_path / "l.nii")
     with pytest.raises(TemplateError, match="one label volume"):
-        read_nifti_labels(tmp_path / "l.nii", volume_at(np.eye(4)))
+        read_labels(tmp_path / "l.nii", volume_at(np.eye(4)))
 
 
 def damage_nothing(content: bytes) -> bytes:
@@ -144,9 +152,9 @@ def test_broken_file_is_refused(
     path = save_nifti(tmp_path / "l.nii.gz", labels, oblique)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(TemplateError, match=r"l\.nii\.gz"):
-        read_nifti_labels(path, volume_at(oblique))
+        read_labels(path, volume_at(oblique))
 
 
 def test_absent_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TemplateError, match="cannot be read"):
-        read_nifti_labels(tmp_path / "none.nii", volume_at(np.eye(4)))
+        read_labels(tmp_path / "none.nii", volume_at(np.eye(4)))

@@ -12,7 +12,7 @@ from nibabel.spatialimages import HeaderDataError, SpatialImage
 from numpy.typing import NDArray
 
 from fewshot_node.errors import TemplateError
-from fewshot_node.records import LabelArray, Volume
+from fewshot_node.records import LabelArray
 from fewshot_node.tasks.annotations.placing import RAS_TO_LPS, LabelVolume, place
 from fewshot_node.tasks.annotations.records import Annotation, AnnotationFormat, Target, value_regions
 
@@ -29,17 +29,6 @@ def read(target: Target) -> Annotation:
     """
     placed = place(_load(target.path), target)
     return Annotation(AnnotationFormat.NIFTI, value_regions(placed.label_map, {}), notes=placed.notes)
-
-
-def read_nifti_labels(path: Path, volume: Volume) -> LabelArray:
-    """Return the values of a label volume on the grid of `volume`, uint8 (slices, rows, columns).
-
-    Raises
-    ------
-    TemplateError
-        As `read`.
-    """
-    return place(_load(path), Target(path, volume)).label_map
 
 
 def _load(path: Path) -> LabelVolume:
