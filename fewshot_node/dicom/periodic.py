@@ -8,7 +8,7 @@ from collections.abc import Callable
 from fewshot_node.dicom.running import Running
 from fewshot_node.errors import FewshotNodeError
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Periodic(Running):
@@ -93,6 +93,6 @@ class Periodic(Running):
         """Log what has changed since the last round."""
         before, self._reason = self._reason, reason
         if reason and reason != before:
-            _LOGGER.warning("%s: %s", self._failing, reason)
+            logger.warning("%s: %s", self._failing, reason)
         elif before and not reason:
-            _LOGGER.info("%s: works again", self._name)
+            logger.info("%s: works again", self._name)

@@ -25,7 +25,7 @@ from fewshot_node.dicom.running import Running
 from fewshot_node.dicom.spool import Spool
 from fewshot_node.errors import PermanentError, RefusedError
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _REQUEST_STORAGE_COMMITMENT = 1
 
 
@@ -97,15 +97,15 @@ class CommitmentDesk(Running):
                 request = read_request(action_information, calling_ae_title, self._clock())
             self._owed.enter(request, report)
         except PermanentError as error:
-            _LOGGER.warning("storage commitment for %s not taken: %s", calling_ae_title, error)
+            logger.warning("storage commitment for %s not taken: %s", calling_ae_title, error)
             return ActionStatus.INVALID_ARGUMENT_VALUE, str(error)
         except RefusedError as error:
-            _LOGGER.error("storage commitment for %s refused: %s", calling_ae_title, error)
+            logger.error("storage commitment for %s refused: %s", calling_ae_title, error)
             return ActionStatus.RESOURCE_LIMITATION, "node is out of resources; ask again later"
         except Exception as error:  # noqa: BLE001  the peer needs a status, whatever happened
             # Only the kind: the text of a foreign exception can hold values of the data set.
             kind = type(error).__name__
-            _LOGGER.error("storage commitment for %s failed: internal error %s", calling_ae_title, kind)
+            logger.error("storage commitment for %s failed: internal error %s", calling_ae_title, kind)
             return ActionStatus.PROCESSING_FAILURE, f"internal error {kind}"
         self._tell_news()
         return ActionStatus.SUCCESS, ""
@@ -150,7 +150,7 @@ class CommitmentDesk(Running):
         for one in owed:
             if one.taken < overdue:
                 self._owed.settle(one)
-                _LOGGER.error(
+                logger.error(
                     "commitment %s: %s could not be told its result for %g h, given up: it has to ask again",
                     *(one.transaction_uid, one.calling_ae_title, self._settings.give_up_after_h),
                 )
@@ -165,7 +165,7 @@ class CommitmentDesk(Running):
                 try:
                     thread.start()
                 except RuntimeError:
-                    _LOGGER.warning("no thread to tell %s its commitment results: told later", peer)
+                    logger.warning("no thread to tell %s its commitment results: told later", peer)
                     return
                 self._rounds[peer] = thread
 

@@ -13,7 +13,7 @@ from fewshot_node.dicom.identity import is_uid
 from fewshot_node.disk import TEMPORARY_PREFIX, is_full, make_folder, whole_file
 from fewshot_node.errors import ConfigurationError, DiskFullError, RefusedError
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _DAMAGED_SUFFIX = ".damaged"
 
 
@@ -67,7 +67,7 @@ class CommitmentJournal:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
-            _LOGGER.warning(
+            logger.warning(
                 "%s cannot be removed (%s): its result is told again at the next start", path, error.strerror
             )
 
@@ -107,7 +107,7 @@ class CommitmentJournal:
             pass  # not what `keep` writes
         aside = path.with_name(path.name + _DAMAGED_SUFFIX)
         path.replace(aside)
-        _LOGGER.error("%s is damaged and set aside as %s: its sender has to ask again", path, aside.name)
+        logger.error("%s is damaged and set aside as %s: its sender has to ask again", path, aside.name)
         return None
 
 

@@ -17,7 +17,7 @@ from fewshot_node.errors import PeerUnavailableError
 Report = Callable[[int, Dataset], bool]
 """Sends an N-EVENT-REPORT with this Event Type ID and Event Information; True once the peer has confirmed it."""
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _TIMEOUT_S = 15.0
 
 
@@ -52,5 +52,5 @@ def _report(association: Association, peer: PacsSettings, event_type_id: int, in
         raise PeerUnavailableError(f"{peer_name(peer)} ended the association: look at its log") from error
     status = read_status(answer, peer)
     if status != SUCCESS:
-        _LOGGER.warning("%s answers N-EVENT-REPORT with status 0x%04X: look at its log", peer_name(peer), status)
+        logger.warning("%s answers N-EVENT-REPORT with status 0x%04X: look at its log", peer_name(peer), status)
     return status == SUCCESS

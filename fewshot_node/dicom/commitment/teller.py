@@ -12,7 +12,7 @@ from fewshot_node.dicom.commitment.result import read_result
 from fewshot_node.dicom.spool import Spool
 from fewshot_node.errors import PeerUnavailableError
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class ResultTeller:
@@ -31,7 +31,7 @@ class ResultTeller:
                 try:
                     self._tell_one(one, one.report)
                 except PeerUnavailableError:
-                    _LOGGER.info("%s has left before it was told; its results go over another association", peer)
+                    logger.info("%s has left before it was told; its results go over another association", peer)
                 finally:
                     self._owed.drop_report(one)
         rest = [one for one in self._owed_to(peer) if one.report is None]
@@ -59,10 +59,10 @@ class ResultTeller:
                     if not stopping.is_set():
                         self._tell_one(one, report)
         except PeerUnavailableError as error:
-            _LOGGER.warning("%s; results are told again in %g s", error, self._settings.retry_s)
+            logger.warning("%s; results are told again in %g s", error, self._settings.retry_s)
         except Exception as error:  # noqa: BLE001  they are still owed
             kind = type(error).__name__
-            _LOGGER.error("results of %s are told again in %g s: error %s", peer, self._settings.retry_s, kind)
+            logger.error("results of %s are told again in %g s: error %s", peer, self._settings.retry_s, kind)
 
     def _tell_one(self, one: Owed, report: Report) -> None:
         try:
@@ -76,14 +76,14 @@ class ResultTeller:
         except Exception as error:  # noqa: BLE001  other results are still owed
             # Only the kind: the text of a foreign exception can hold values of data sets.
             kind = type(error).__name__
-            _LOGGER.error(
+            logger.error(
                 "commitment %s for %s: result not told, error %s", one.transaction_uid, one.calling_ae_title, kind
             )
             return
         if told:
             self._owed.settle(one)
             failed = len(information.get("FailedSOPSequence", ()))
-            _LOGGER.info(
+            logger.info(
                 "commitment %s: %s was told of %d instances, %d of them not here",
                 *(one.transaction_uid, one.calling_ae_title, one.references, failed),
             )
@@ -91,4 +91,4 @@ class ResultTeller:
 
 def _warn_of_unknown(peer: str, results: int) -> None:
     remedy = f"add its address as commitment.peers.{peer}, or let it ask again"
-    _LOGGER.warning("%d storage commitment results wait for %s: %s", results, peer, remedy)
+    logger.warning("%d storage commitment results wait for %s: %s", results, peer, remedy)

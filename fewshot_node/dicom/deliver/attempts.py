@@ -30,7 +30,7 @@ from fewshot_node.errors import (
     RetryableError,
 )
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Attempts:
@@ -152,10 +152,10 @@ class Attempts:
 
 def _log(delivery: Delivery, end: TryEnd) -> None:
     if end.state is DeliveryState.DEAD:
-        _LOGGER.error("delivery %s is a dead letter after %d tries: %s", delivery, delivery.tries, end.reason)
+        logger.error("delivery %s is a dead letter after %d tries: %s", delivery, delivery.tries, end.reason)
     elif end.state is DeliveryState.WAITING:
         when = f"{end.next_try:%H:%M:%S} UTC"
-        _LOGGER.warning("delivery %s, try %d failed, the next at %s: %s", delivery, delivery.tries, when, end.reason)
+        logger.warning("delivery %s, try %d failed, the next at %s: %s", delivery, delivery.tries, when, end.reason)
     else:
         by = f"by {end.confirmed_by}" if end.confirmed_by else end.reason
-        _LOGGER.info("delivery %s: %s %s, %.1f s", delivery, end.state, by, end.seconds)
+        logger.info("delivery %s: %s %s, %.1f s", delivery, end.state, by, end.seconds)

@@ -16,7 +16,7 @@ from fewshot_node.dicom.query import InstanceReference
 from fewshot_node.dicom.services import NATIVE_TRANSFER_SYNTAXES, STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
 from fewshot_node.errors import PeerTroubleError, PermanentError, UnsupportedError
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _REQUEST_STORAGE_COMMITMENT = 1
 _PROCESSING_FAILURE = 0x0110
 _SAME_ASSOCIATION_S = 1.0
@@ -42,7 +42,7 @@ def request_commitment(
         try:
             reports.append(read_report(event.event_type, event.event_information))
         except PermanentError as error:
-            _LOGGER.warning("%s sends a storage commitment report that is none: %s", peer_name(pacs), error)
+            logger.warning("%s sends a storage commitment report that is none: %s", peer_name(pacs), error)
             return _PROCESSING_FAILURE, None
         came.set()
         return SUCCESS, None

@@ -13,7 +13,7 @@ from fewshot_node.dicom.periodic import Periodic
 from fewshot_node.dicom.running import Running
 from fewshot_node.errors import RetryableError
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Courier(Running):
@@ -73,7 +73,7 @@ class Courier(Running):
                 if self._stopping.is_set() or (end is not None and end.out_of_reach):
                     return
         except RetryableError as error:
-            _LOGGER.warning("deliveries to %s wait: %s", destination, error)
+            logger.warning("deliveries to %s wait: %s", destination, error)
         finally:
             with self._lock:
                 del self._busy[destination]

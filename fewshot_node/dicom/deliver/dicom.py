@@ -13,7 +13,7 @@ from fewshot_node.dicom.query import InstanceReference, missing_instances, read_
 from fewshot_node.dicom.send import store
 from fewshot_node.errors import DeliveryError, UnsupportedError
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class DicomCarrier:
@@ -30,7 +30,7 @@ class DicomCarrier:
             try:
                 return self._committed(list(references), transaction_uid)
             except UnsupportedError as error:
-                _LOGGER.debug("no storage commitment: %s", error)
+                logger.debug("no storage commitment: %s", error)
         return self._found(list(references))
 
     def _store_absent(self, references: Mapping[InstanceReference, Path]) -> None:

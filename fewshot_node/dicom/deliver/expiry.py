@@ -12,7 +12,7 @@ from fewshot_node.dicom.ledger import DeliveryState, Ledger
 from fewshot_node.dicom.objects.rejected import REJECTED_SUFFIX
 from fewshot_node.records import SeriesKey
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def remove_confirmed(outbox: Path, ledger: Ledger, keep_days: float | None, now: datetime) -> list[SeriesKey]:
@@ -28,7 +28,7 @@ def remove_confirmed(outbox: Path, ledger: Ledger, keep_days: float | None, now:
         if _is_done(ledger, key, latest) and not any(folder.glob(f"*{REJECTED_SUFFIX}")):
             shutil.rmtree(folder, ignore_errors=True)  # what it does not let go of is tried again
             removed.append(key)
-            _LOGGER.info("series %s: its results were removed from the outbox", key)
+            logger.info("series %s: its results were removed from the outbox", key)
     return removed
 
 
@@ -43,7 +43,7 @@ def remove_rejected(outbox: Path, settings: DeliverySettings, now: datetime) -> 
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):  # other results of the series are there
             folder.parent.rmdir()
-        _LOGGER.info("%s: objects that were not let out were removed", folder)
+        logger.info("%s: objects that were not let out were removed", folder)
     return removed
 
 

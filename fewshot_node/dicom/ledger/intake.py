@@ -30,7 +30,7 @@ from fewshot_node.dicom.spool import Spool, SpooledSeries
 from fewshot_node.errors import NotDicomError, RetryableError
 from fewshot_node.records import SeriesKey
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _OPENING_ATTEMPTS = 5
 
 
@@ -113,7 +113,7 @@ class LedgerIntake(LedgerReading):
             try:
                 changed += self.reconcile(spooled, spool)
             except NotDicomError as error:
-                _LOGGER.warning("series %s left out of the ledger: %s", spooled.series_instance_uid, error)
+                logger.warning("series %s left out of the ledger: %s", spooled.series_instance_uid, error)
         return changed
 
     def close(self, series_uid: str) -> SeriesKey | None:

@@ -15,7 +15,7 @@ from fewshot_node.dicom.monitor.metrics import NAMESPACE
 from fewshot_node.dicom.monitor.probe import Probe
 from fewshot_node.dicom.spool import Spool
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
 
@@ -85,5 +85,5 @@ def _find(probe: Probe[Found], name: str) -> Found | None:
     try:
         return probe.answer()
     except Exception as error:  # noqa: BLE001  the scraper gets the rest, whatever is wrong with this
-        _LOGGER.debug("scrape without %s (%s)", name, type(error).__name__)
+        logger.debug("scrape without %s (%s)", name, type(error).__name__)
         return None

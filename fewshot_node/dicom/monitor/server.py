@@ -26,7 +26,7 @@ from fewshot_node.dicom.listening import listening_on
 from fewshot_node.dicom.monitor.health import OK, Check, Health
 from fewshot_node.dicom.monitor.metrics import IntakeMetrics
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 16
 REQUEST_S = 3.0
@@ -72,7 +72,7 @@ class MonitorServer:
             return self
         self._server = _listen(self._settings, {"/metrics": self._show_metrics, "/healthz": self._show_health})
         threading.Thread(target=self._server.serve_forever, args=(0.1,), name="monitor", daemon=True).start()
-        _LOGGER.info("health and metrics at http://%s:%s", self._settings.host, self.port)
+        logger.info("health and metrics at http://%s:%s", self._settings.host, self.port)
         return self
 
     def __exit__(
@@ -149,7 +149,7 @@ class _Server(socketserver.ThreadingTCPServer):
         """Note a connection that failed; that clients go away or are too slow is no news."""
         error = sys.exc_info()[1]
         level = logging.DEBUG if isinstance(error, OSError) else logging.WARNING
-        _LOGGER.log(level, "monitor connection ended by %s", type(error).__name__)
+        logger.log(level, "monitor connection ended by %s", type(error).__name__)
 
     def _leave(self, request: socket.socket) -> None:
         with self._lock:

@@ -27,7 +27,7 @@ from fewshot_node.config import PacsSettings, ReceiveSettings
 from fewshot_node.dicom.association import SUCCESS, EventHandler, associate
 from fewshot_node.errors import RefusedError, RetryableError
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _FRAGMENT_BYTES = 2**17
 _MOST_WAITING_PDUS = 16
 _PDU_POLL_S = 0.001
@@ -172,7 +172,7 @@ class Forwarder:
             self.problem, status = error, _OUT_OF_RESOURCES
         except Exception as error:  # noqa: BLE001  the PACS needs a status, whatever happened
             # Only the kind: the text of a foreign exception can hold values of the data set.
-            _LOGGER.warning("instance not forwarded: internal error %s", type(error).__name__)
+            logger.warning("instance not forwarded: internal error %s", type(error).__name__)
             status = _PROCESSING_FAILURE
         finally:
             dataset.close()
@@ -194,7 +194,7 @@ class Forwarder:
         accepted = {(one.abstract_syntax, one.transfer_syntax[0]): one for one in association.accepted_contexts}
         if wanted not in accepted:
             class_name = UID(str(context.abstract_syntax)).name
-            _LOGGER.warning("%s does not accept %s in %s", self._name, class_name, syntax.name)
+            logger.warning("%s does not accept %s in %s", self._name, class_name, syntax.name)
             return _NOT_SUPPORTED
         status = self._store(association, accepted[wanted].context_id or 0, request, dataset)
         if status >> 8 == _OUT_OF_RESOURCES >> 8:

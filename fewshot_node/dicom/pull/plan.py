@@ -16,7 +16,7 @@ from fewshot_node.dicom.pull.query_keys import QueryKeys, identifier
 from fewshot_node.dicom.query import FIND
 from fewshot_node.errors import DeliveryError, PermanentError
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _MOST_MATCHES = 200_000
 _MOST_PLANNED = 1_000_000
 """Half a gigabyte."""
@@ -159,7 +159,7 @@ class _Search:
     def _uid(self, item: Dataset, keyword: str) -> str:
         uid = _text(item, keyword)
         if not is_uid(uid):
-            _LOGGER.warning("%s lists something whose %s is no UID: left out", peer_name(self._pacs), keyword)
+            logger.warning("%s lists something whose %s is no UID: left out", peer_name(self._pacs), keyword)
             return ""
         return uid
 

@@ -39,7 +39,7 @@ from fewshot_node.dicom.pull.query_keys import identifier
 from fewshot_node.dicom.query import GET, classes_of, list_instances
 from fewshot_node.errors import DeliveryError, PeerUnavailableError, PermanentError
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 MOVE = UID("1.2.840.10008.5.1.4.1.2.2.2")
 RETRIEVED_SYNTAXES = [
     ExplicitVRLittleEndian,
@@ -218,7 +218,7 @@ class _Conversation:
             for answer, _ in responses:
                 self._answers.put(answer)
         except Exception as error:  # noqa: BLE001  whatever pynetdicom makes of hostile bytes; `_final` reports it
-            _LOGGER.warning("answers of %s end with %s", peer_name(self._retrieval.pacs), type(error).__name__)
+            logger.warning("answers of %s end with %s", peer_name(self._retrieval.pacs), type(error).__name__)
         finally:
             self._answers.put(None)
 

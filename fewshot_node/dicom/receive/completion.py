@@ -9,7 +9,7 @@ from fewshot_node.dicom.ledger import Ledger, utc_now
 from fewshot_node.dicom.periodic import Periodic
 from fewshot_node.records import SeriesKey
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _LONGEST_POLL_S = 1.0
 _POLLS_PER_QUIET_PERIOD = 4
 
@@ -31,7 +31,7 @@ def close_quiet_series(
     """
     closed = ledger.close_quiet(now, lambda ae_title: quiet_period_s(settings, ae_title), open_associations)
     for key in closed:
-        _LOGGER.info("series %s complete", key)
+        logger.info("series %s complete", key)
     return closed
 
 

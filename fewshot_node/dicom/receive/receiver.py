@@ -42,7 +42,7 @@ from fewshot_node.dicom.upper_layer.message import HeldDataSet, IncomingMessage,
 from fewshot_node.dicom.upper_layer.stream import PeerStream
 from fewshot_node.errors import FewshotNodeError
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _MEGABYTE = 2**20
 _STOP_S = 10.0
 _ITEM_TAG = b"\xfe\xff\x00\xe0"
@@ -129,7 +129,7 @@ class Receiver(Running):
             starting.callback(self._end_all)
             starting.enter_context(listener)
             self._running = starting.pop_all()
-        _LOGGER.info(
+        logger.info(
             "receiver %s listens on %s:%d; %d unfinished files swept, %d series brought into the ledger",
             *(self._settings.ae_title, self._settings.host, self._port, swept, rebuilt),
         )
@@ -196,7 +196,7 @@ class Receiver(Running):
         self._open.count(association, stored=taken)
         self.metrics.answered(status, size, time.monotonic() - message.started)
         if not taken:
-            _LOGGER.warning("instance from %s refused with 0x%04X: %s", association.calling_ae_title, status, comment)
+            logger.warning("instance from %s refused with 0x%04X: %s", association.calling_ae_title, status, comment)
         return status, comment
 
     def _commit(self, association: Association, message: IncomingMessage) -> tuple[int, str]:
@@ -213,7 +213,7 @@ class Receiver(Running):
             return self._desk.take(message.command.action_type_id, information, association.calling_ae_title, report)
         except Exception as error:  # noqa: BLE001  the peer needs a status, whatever the bytes do to the decoder
             comment = f"request cannot be decoded ({type(error).__name__})"
-            _LOGGER.warning("storage commitment for %s not taken: %s", association.calling_ae_title, comment)
+            logger.warning("storage commitment for %s not taken: %s", association.calling_ae_title, comment)
             return _PROCESSING_FAILURE, comment
 
     def _hear_report(self, association: Association, message: IncomingMessage) -> tuple[int, str]:
@@ -225,20 +225,20 @@ class Receiver(Running):
             information = _decode(cast("HeldDataSet | None", message.sink), message.context.transfer_syntax)
             report = read_report(message.command.event_type_id, information)
             if not self._take_report(report):
-                _LOGGER.info("storage commitment %s of %s: not awaited any more", report.transaction_uid, peer)
+                logger.info("storage commitment %s of %s: not awaited any more", report.transaction_uid, peer)
         except FewshotNodeError as error:
-            _LOGGER.warning("storage commitment report of %s not taken: %s", peer, error)
+            logger.warning("storage commitment report of %s not taken: %s", peer, error)
             return _PROCESSING_FAILURE, "report not taken"
         except Exception as error:  # noqa: BLE001  the peer needs a status, whatever the bytes do to the decoder
             comment = f"report cannot be decoded ({type(error).__name__})"
-            _LOGGER.warning("storage commitment report of %s not taken: %s", peer, comment)
+            logger.warning("storage commitment report of %s not taken: %s", peer, comment)
             return _PROCESSING_FAILURE, comment
         return StoreStatus.SUCCESS, ""
 
     def _take(self, connection: socket.socket, address: str) -> None:
         """Serve a connection in a thread of its own, if it may connect at all."""
         if not self._is_allowed(address):
-            _LOGGER.warning("connection from %s refused: not one of receive.source_addresses", address)
+            logger.warning("connection from %s refused: not one of receive.source_addresses", address)
             self.metrics.rejected("address")
             connection.close()
             return
@@ -264,7 +264,7 @@ class Receiver(Running):
             elif association.request is None:
                 self.metrics.rejected("no_request" if association.is_secure else "tls")
             if feed.stored + feed.refused:
-                _LOGGER.info(
+                logger.info(
                     "association from %s ended: %d instances stored, %d refused, %.1f s",
                     *(association.calling_ae_title, feed.stored, feed.refused, time.monotonic() - feed.started),
                 )

@@ -15,7 +15,7 @@ from fewshot_node.dicom.periodic import Periodic
 from fewshot_node.dicom.spool import Spool
 from fewshot_node.errors import RefusedError
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def remove_expired(spool: Spool, ledger: Ledger, settings: RetentionSettings, now: datetime) -> list[str]:
@@ -35,7 +35,7 @@ def remove_expired(spool: Spool, ledger: Ledger, settings: RetentionSettings, no
             continue  # it has moved on
         if _is_removed(spool, entry):
             removed.append(series_instance_uid)
-            _LOGGER.info("series %s: %d instances removed (%s)", entry.key, entry.instances, entry.state)
+            logger.info("series %s: %d instances removed (%s)", entry.key, entry.instances, entry.state)
         else:
             ledger.unmark_removed(entry.key)
     return removed
@@ -50,7 +50,7 @@ def _is_removed(spool: Spool, entry: SeriesEntry) -> bool:
     try:
         return spool.remove_series(series_instance_uid, entry.instances)
     except RefusedError as error:
-        _LOGGER.warning("retention: series %s: %s", entry.key, error)
+        logger.warning("retention: series %s: %s", entry.key, error)
         return not spool.series_files(series_instance_uid)
 
 

@@ -17,7 +17,7 @@ from fewshot_node.dicom.store_status import StoreStatus
 from fewshot_node.dicom.upper_layer.message import IncomingMessage
 from fewshot_node.errors import ConfigurationError, FewshotNodeError, NotDicomError, RefusedError, RetryableError
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _MEGABYTE = 2**20
 
 Feeding = Callable[[str], None]
@@ -79,7 +79,7 @@ class StoreService:
         """
         text = f"instance {identity.sop_instance_uid} came again with other content; the first one is used"
         self._notes.warning(identity.series_instance_uid, text)
-        _LOGGER.warning("series %s: %s", identity.series_instance_uid, text)
+        logger.warning("series %s: %s", identity.series_instance_uid, text)
         return StoreStatus.COERCION, "another object has this SOP Instance UID; the first is used"
 
     def _file_meta(self, message: IncomingMessage, calling_ae_title: str) -> bytes:
@@ -93,5 +93,5 @@ class StoreService:
 
 def _refusal(error: FewshotNodeError) -> str:
     """Say to the peer what to do; paths are for the log of this node."""
-    _LOGGER.error("instance refused: %s", error)
+    logger.error("instance refused: %s", error)
     return "node is out of resources; send again later"

@@ -41,7 +41,7 @@ from fewshot_node.dicom.upper_layer.reports import EventReport, EventReports
 from fewshot_node.dicom.upper_layer.stream import PeerStream, read_bounded
 from fewshot_node.errors import PeerUnavailableError, ProtocolError
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _LONGEST_REQUEST_BYTES = 2**19
 """Room for 128 contexts of every transfer syntax there is."""
 _LONGEST_SHORT_PDU_BYTES = 1024
@@ -108,11 +108,11 @@ class Association:
                 while self._serve_pdu():
                     pass
         except ProtocolError as error:
-            _LOGGER.warning("association with %s aborted: %s", self._peer, error)
+            logger.warning("association with %s aborted: %s", self._peer, error)
             self._abort(AbortReason.INVALID_PARAMETER)
         except PeerUnavailableError as error:
             if self._is_open:
-                _LOGGER.info("association with %s lost: %s", self._peer, error)
+                logger.info("association with %s lost: %s", self._peer, error)
                 self._abort(AbortReason.NOT_SPECIFIED)
         finally:
             if self._message is not None:
@@ -164,7 +164,7 @@ class Association:
         self.request = request
         rejection = _judge(request) or self._entity.admit(self)
         if rejection is not None:
-            _LOGGER.warning("association of %s rejected: %s", self._peer, rejection.value.meaning)
+            logger.warning("association of %s rejected: %s", self._peer, rejection.value.meaning)
             self._stream.send(encode_rejection(rejection.value))
             return False
         self._contexts = negotiate(request, self._entity.offered)

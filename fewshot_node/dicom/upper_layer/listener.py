@@ -9,7 +9,7 @@ from types import TracebackType
 
 from fewshot_node.dicom.listening import listening_on
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _BACKLOG = 256
 _WITHOUT_DESCRIPTORS_S = 0.2
 
@@ -65,7 +65,7 @@ class Listener:
                 connection, address = self._socket.accept()
             except OSError as error:
                 if not self._stopping.is_set():  # out of descriptors, or a peer that was quick to leave
-                    _LOGGER.warning("a connection could not be accepted: %s", error.strerror)
+                    logger.warning("a connection could not be accepted: %s", error.strerror)
                     self._stopping.wait(_WITHOUT_DESCRIPTORS_S)
                 continue
             # An answer is small and waited for: Nagle's algorithm would hold it back for 40 ms.
