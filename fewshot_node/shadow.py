@@ -24,19 +24,25 @@ logger = logging.getLogger(__name__)
 
 
 def run_shadows(
-    node: Node, models: Models, received: ReceivedSeries, tasks: Sequence[LiveTask], step: StepRunner
+    node: Node, models: Models, received: ReceivedSeries, tasks: Sequence[LiveTask], claimant: str, step: StepRunner
 ) -> None:
-    """Run shadow revisions on a series one after the other and note in the ledger what they came to."""
+    """Run the shadow revisions that a worker has claimed with a series and note in the ledger what they came to."""
     for task in tasks:
-        begun = ShadowOutcome(task.name, task.revision, ShadowState.RUNNING)
+        outcome = _run(node, models, received, task, step)
         try:
-            node.ledger.note_shadow(received.key, begun)
-            outcome = _run(node, models, received, task, step)
-            node.ledger.note_shadow(received.key, outcome)
-        except FewshotNodeError as error:  # of the ledger: the shadow stays noted as running, or not at all
+            noted = node.ledger.note_shadow(received.key, claimant, outcome)
+        except FewshotNodeError as error:  # of the ledger: noted as running, it fails when the claim to it has lapsed
             logger.warning("series %s: shadow of %s is not noted: %s", received.key, task.name, error)
             continue
+        if not noted:
+            logger.warning("series %s: shadow of %s was given up or begun again meanwhile", received.key, task.name)
+            continue
         logger.info("series %s: shadow of %s revision %d %s", received.key, task.name, task.revision, outcome.state)
+
+
+def begun(tasks: Sequence[LiveTask]) -> tuple[ShadowOutcome, ...]:
+    """Return what is noted of shadows that are about to run."""
+    return tuple(ShadowOutcome(task.name, task.revision, ShadowState.RUNNING) for task in tasks)
 
 
 def _run(node: Node, models: Models, received: ReceivedSeries, task: LiveTask, step: StepRunner) -> ShadowOutcome:

@@ -17,13 +17,13 @@ from typing import TypeVar
 from fewshot_node.dicom.deliver.address import destinations_of
 from fewshot_node.dicom.deliver.attempts import Attempts
 from fewshot_node.dicom.deliver.parcels import pack
-from fewshot_node.dicom.ledger import Ledger, Parcel, SeriesState, TaskOutcome, utc_now
+from fewshot_node.dicom.ledger import Ledger, Parcel, SeriesState, ShadowOutcome, TaskOutcome, utc_now
 from fewshot_node.errors import FewshotNodeError, LostClaimError, RetryableError
 from fewshot_node.models import Models
 from fewshot_node.node import Node
 from fewshot_node.pipeline import process_series
 from fewshot_node.records import ReceivedSeries, SeriesKey
-from fewshot_node.shadow import run_shadows
+from fewshot_node.shadow import begun, run_shadows
 from fewshot_node.steps import StepRunner, run_directly, shielded
 from fewshot_node.tasks.candidates import LiveTask
 from fewshot_node.tasks.corrections.intake import take_corrections
@@ -47,7 +47,7 @@ def work_on(
         has it or it has ended already.
     """
     claimant = f"{worker}:{uuid.uuid4().hex[:8]}"
-    lease = _Lease(node.ledger, key, claimant, node.settings.worker.lease_s)
+    lease = _Lease(key, partial(node.ledger.renew, key, claimant), node.settings.worker.lease_s)
     if not node.ledger.claim(key, attempt, claimant, lease.seconds):
         logger.info("series %s attempt %d is not open to this worker: nothing to do", key, attempt)
         return None
@@ -60,10 +60,12 @@ def work_on(
         except FewshotNodeError as error:
             ending = _Ending(SeriesState.FAILED, str(error))
         ended = _finish(node.ledger, key, claimant, ending)
-    if ended is SeriesState.DELIVERING:
-        ended = _deliver(node, key, step)
-    if ended is not None and ending.received is not None:
-        run_shadows(node, models, ending.received, ending.shadows, _shielding(step))
+    if ended is None or ending.received is None or not ending.shadows:
+        return _deliver(node, key, step) if ended is SeriesState.DELIVERING else ended
+    with _Lease(key, partial(node.ledger.renew_shadows, key, claimant), lease.seconds) as shadow_lease:
+        if ended is SeriesState.DELIVERING:
+            ended = _deliver(node, key, step)
+        run_shadows(node, models, ending.received, ending.shadows, claimant, shadow_lease.guard(_in_shadow(step)))
     return ended
 
 
@@ -96,11 +98,11 @@ def _process(node: Node, models: Models, key: SeriesKey, step: StepRunner) -> _E
     return replace(ending, received=received, shadows=processed.shadows)
 
 
-def _shielding(step: StepRunner) -> StepRunner:
-    """Return a runner whose stages let no foreign error out, for what runs when the claim is over."""
+def _in_shadow(step: StepRunner) -> StepRunner:
+    """Return a runner whose stages are told apart from those of the live tasks."""
 
     def run(name: str, stage: Callable[[], T]) -> T:
-        return step(f"shadow {name}", partial(shielded, stage))
+        return step(f"shadow {name}", stage)
 
     return run
 
@@ -131,7 +133,8 @@ def _judge(outcomes: tuple[TaskOutcome, ...], parcels: tuple[Parcel, ...]) -> _E
 
 
 def _finish(ledger: Ledger, key: SeriesKey, claimant: str, ending: _Ending) -> SeriesState | None:
-    if not ledger.finish(key, claimant, ending.state, ending.reason, ending.outcomes, ending.parcels):
+    outcomes: tuple[TaskOutcome | ShadowOutcome, ...] = (*ending.outcomes, *begun(ending.shadows))
+    if not ledger.finish(key, claimant, ending.state, ending.reason, outcomes, ending.parcels):
         logger.warning("series %s passed to another worker before this one ended: nothing is recorded here", key)
         return None
     logger.info("series %s: %s, %d tasks %s", key, ending.state, len(ending.outcomes), ending.reason)
@@ -139,11 +142,17 @@ def _finish(ledger: Ledger, key: SeriesKey, claimant: str, ending: _Ending) -> S
 
 
 class _Lease:
-    """Keeps a claim alive in a thread, and stops the work when it is lost."""
+    """Keeps a claim alive in a thread, and stops the work when it is lost.
 
-    def __init__(self, ledger: Ledger, key: SeriesKey, claimant: str, seconds: float) -> None:
+    Parameters
+    ----------
+    prolong
+        Prolongs the claim by so many seconds; False when it is lost.
+    """
+
+    def __init__(self, key: SeriesKey, prolong: Callable[[float], bool], seconds: float) -> None:
         self.seconds = seconds
-        self._ledger, self._key, self._claimant = ledger, key, claimant
+        self._key, self._prolong = key, prolong
         self._ended, self._lost = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
 
@@ -170,7 +179,7 @@ class _Lease:
     def _renew(self) -> None:
         while not self._ended.wait(self.seconds / 3):
             try:
-                if not self._ledger.renew(self._key, self._claimant, self.seconds):
+                if not self._prolong(self.seconds):
                     self._lost.set()
                     return
             except RetryableError as error:

@@ -82,6 +82,8 @@ class Dispatcher:
         for claim in self._ledger.release_expired(now, self._worker.max_attempts):
             logger.warning("series %s: worker %s died", claim.key, claim.worker)
             self._abandoned.add(claim.key)
+        for lost in self._ledger.fail_lost_shadows(now):
+            logger.warning("series %s: worker %s died in the shadow of %s", lost.key, lost.worker, lost.task_name)
         try:
             return asyncio.run(self._exchange(now))
         except (httpx.HTTPError, PrefectHTTPStatusError, OSError) as error:

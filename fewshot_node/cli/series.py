@@ -212,8 +212,6 @@ def _print_shadows(entry: SeriesEntry, kept: Path) -> None:
 
 
 def _shadow_text(shadow: ShadowOutcome) -> str:
-    if shadow.state is ShadowState.RUNNING:
-        return "running, or cut short with its worker"
     return f"{shadow.state.value}{f': {shadow.reason}' if shadow.reason else ''}"
 
 

@@ -1,6 +1,9 @@
 """Claimed work without Prefect: how a series ends, whatever goes wrong."""
 
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,12 +18,13 @@ from fewshot_node.config import DeliverySettings, FolderDestination, NodeSetting
 from fewshot_node.demo.cases import Case, Lesson
 from fewshot_node.dicom.deliver.courier import Courier
 from fewshot_node.dicom.ledger import Confirmation, DeliveryState, SeriesState, ShadowState
+from fewshot_node.dicom.objects.volume import read_volume
 from fewshot_node.dicom.receive.receiver import Receiver
 from fewshot_node.dicom.send import store
 from fewshot_node.errors import RetryableError
 from fewshot_node.models import Models
 from fewshot_node.node import Node, open_node
-from fewshot_node.records import SeriesKey
+from fewshot_node.records import SeriesKey, Volume
 from fewshot_node.tasks.candidates import Candidate
 from fewshot_node.tasks.registry import Registry
 from fewshot_node.tasks.standing import Standing, write_standing
@@ -446,6 +450,73 @@ def test_a_worker_that_dies_in_a_shadow_has_ended_the_series_before(
     entry = node.ledger.entry(key)
     assert entry is not None
     assert (entry.state, entry.shadows[0].state) == (SeriesState.DELIVERED, ShadowState.RUNNING)
+
+
+KILLED_IN_A_SHADOW = """
+import os, signal, sys
+from fewshot_node import shadow
+from fewshot_node.config import NodeSettings
+from fewshot_node.node import open_node
+from fewshot_node.records import SeriesKey
+from fewshot_node.work import work_on
+
+shadow.read_volume = lambda files: os.kill(os.getpid(), signal.SIGKILL)
+node = open_node(NodeSettings.model_validate_json(sys.argv[1]))
+work_on(node, None, SeriesKey(sys.argv[2], 1), 1, "worker")  # without a live task no model is used before
+"""
+
+
+def test_a_kill_in_a_shadow_is_an_end_too(
+    node: Node, own_tasks: Registry, lessons: tuple[Lesson, Lesson], models: Models
+) -> None:
+    own_tasks.publish(KNEE, shadow=True)
+    write_standing(own_tasks.root / KNEE, Standing(shadow=2))
+    case = lessons[1].pushed[0]
+    key = receive(node, case.files, case.series_instance_uid)
+    command = [sys.executable, "-c", KILLED_IN_A_SHADOW, node.settings.model_dump_json(), key.series_instance_uid]
+    assert subprocess.run(command, timeout=200).returncode == -signal.SIGKILL
+    entry = node.ledger.entry(key)
+    assert entry is not None
+    assert (entry.state, entry.shadows[0].state) == (SeriesState.NO_TASK, ShadowState.RUNNING)
+    lapsed = datetime.now(UTC) + timedelta(seconds=node.settings.worker.lease_s + 1)
+    (lost,) = node.ledger.fail_lost_shadows(lapsed)
+    assert (lost.key, lost.task_name) == (key, KNEE)
+    assert str(lost.worker).startswith("worker:")
+    entry = node.ledger.entry(key)
+    assert entry is not None
+    assert (entry.shadows[0].state, "its worker died" in entry.shadows[0].reason) == (ShadowState.FAILED, True)
+    assert node.ledger.retry(case.series_instance_uid) == key
+    assert work_on(node, models, key, 2, "worker") is SeriesState.NO_TASK
+    entry = node.ledger.entry(key)
+    assert entry is not None
+    assert entry.shadows[0].state is ShadowState.KEPT
+
+
+def test_a_shadow_that_runs_for_long_keeps_its_claim(
+    node: Node,
+    own_tasks: Registry,
+    lessons: tuple[Lesson, Lesson],
+    models: Models,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own_tasks.publish(KNEE, shadow=True)
+    write_standing(own_tasks.root / KNEE, Standing(shadow=2))
+    case = lessons[1].pushed[0]
+    key = receive(node, case.files, case.series_instance_uid)
+    short = node.settings.worker.model_copy(update={"lease_s": 0.5})
+    quick = replace(node, settings=node.settings.model_copy(update={"worker": short}))
+    outlived = threading.Event()
+
+    def slow(files: tuple[Path, ...]) -> Volume:
+        outlived.wait(1.5)
+        assert node.ledger.fail_lost_shadows(datetime.now(UTC)) == []
+        return read_volume(files)
+
+    monkeypatch.setattr("fewshot_node.shadow.read_volume", slow)
+    assert work_on(quick, models, key, 1, "worker") is SeriesState.NO_TASK
+    entry = node.ledger.entry(key)
+    assert entry is not None
+    assert entry.shadows[0].state is ShadowState.KEPT
 
 
 def test_a_retired_task_leaves_its_series_as_no_task(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fewshot_node.config import NodeSettings, PrefectSettings
-from fewshot_node.dicom.ledger import Ledger, SeriesNote, SeriesState
+from fewshot_node.dicom.ledger import Ledger, SeriesNote, SeriesState, ShadowOutcome, ShadowState
 from fewshot_node.records import SeriesKey
 from flows.environment import prefect_environment, server_address
 
@@ -33,8 +33,20 @@ def ledger(tmp_path: Path) -> Ledger:
     return ledger
 
 
+def left_in_a_shadow(ledger: Ledger) -> SeriesKey:
+    """Leave what a worker leaves that is killed in a shadow."""
+    ledger.note_instances([SeriesNote.of_one("1.2.4", "1.2", "CT1", 10, NOW)])
+    key = ledger.close("1.2.4")
+    assert key is not None
+    assert ledger.claim(key, 1, "worker", 30)
+    begun = ShadowOutcome("liver", 2, ShadowState.RUNNING)
+    assert ledger.finish(key, "worker", SeriesState.NO_TASK, "", [begun])
+    return key
+
+
 def test_a_silent_server_loses_nothing(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """In a process of its own: Prefect reads its settings once, at import."""
+    in_shadow = left_in_a_shadow(ledger)
     script = textwrap.dedent(
         f"""
         import os
@@ -59,3 +71,7 @@ def test_a_silent_server_loses_nothing(ledger: Ledger, monkeypatch: pytest.Monke
     entry = ledger.get("1.2.3")
     assert entry is not None
     assert (entry.state, entry.attempt) == (SeriesState.COMPLETE, 1)
+    ended = ledger.entry(in_shadow)
+    assert ended is not None
+    assert [one.state for one in ended.shadows] == [ShadowState.FAILED], "its worker died long ago"
+    assert "died in the shadow of liver" in done.stderr

@@ -10,6 +10,7 @@ from fewshot_node.dicom.ledger.reading import utc_now
 from fewshot_node.dicom.ledger.records import (
     CorrectionLink,
     ExpiredClaim,
+    LostShadow,
     SeriesEntry,
     SeriesNote,
     SeriesState,
@@ -28,6 +29,7 @@ __all__ = [
     "DeliveryState",
     "ExpiredClaim",
     "Ledger",
+    "LostShadow",
     "Parcel",
     "SeriesEntry",
     "SeriesNote",

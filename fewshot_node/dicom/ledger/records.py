@@ -51,7 +51,7 @@ class TaskOutcome:
 class ShadowState(StrEnum):
     """Where a task revision that runs beside the live one, and sends nothing, stands with a series.
 
-    ``running -> kept | failed``; one that stays *running* was cut short with its worker.
+    ``running -> kept | failed``; one whose worker died before it ended is failed.
     """
 
     RUNNING = "running"
@@ -168,6 +168,15 @@ class ExpiredClaim:
     worker: str
     deaths: int
     state: SeriesState
+
+
+@dataclass(frozen=True, slots=True)
+class LostShadow:
+    """A shadow whose worker died before it ended; `worker` is None where an earlier version noted it."""
+
+    key: SeriesKey
+    task_name: str
+    worker: str | None
 
 
 @dataclass(frozen=True, slots=True)

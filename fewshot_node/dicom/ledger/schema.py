@@ -33,7 +33,7 @@ from sqlalchemy.types import TypeDecorator
 
 from fewshot_node.errors import ConfigurationError
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 BUSY_TIMEOUT_S = 30.0
 WRITE = "ledger_write"
 """Execution option of connections that are going to write."""
@@ -90,7 +90,7 @@ SERIES = Table(
 )
 
 
-def _outcome_table(name: str) -> Table:
+def _outcome_table(name: str, *more: Column[Any]) -> Table:
     return Table(
         name,
         METADATA,
@@ -103,6 +103,7 @@ def _outcome_table(name: str) -> Table:
         Column("segmentation_instance_uid", String(64)),
         Column("report_instance_uid", String(64)),
         Column("seconds", JSON, nullable=False),
+        *more,
     )
 
 
@@ -140,8 +141,11 @@ DELIVERIES = Table(
     Index("deliveries_due", "state", "next_try"),
 )
 
-SHADOWS = _outcome_table("shadows")
-"""Outcomes of what sends nothing: apart from the others, since the end of a series does not depend on them."""
+SHADOWS = _outcome_table("shadows", Column("claimed_by", String(255)), Column("lease_until", UtcDateTime))
+"""Outcomes of what sends nothing: apart from the others, since the end of a series does not depend on them.
+
+`claimed_by` runs them, and is taken to be alive until `lease_until`.
+"""
 
 TRACKED = Table(
     "tracked",
@@ -196,8 +200,9 @@ _MIGRATIONS: dict[int, tuple[Column[Any] | Table, ...]] = {
     3: (SHADOWS,),
     4: (TRACKED, CORRECTIONS),
     5: (REPORTS,),
+    6: (SHADOWS.c.claimed_by, SHADOWS.c.lease_until),
 }
-"""Columns of `series`, and tables, that the version after the named one has added."""
+"""Columns and tables that the version after the named one has added."""
 
 
 def open_engine(url: str) -> Engine:
@@ -279,5 +284,7 @@ def _add(connection: Connection, added: Column[Any] | Table) -> None:
     if isinstance(added, Table):
         added.create(connection)
         return
+    if added.name in {column["name"] for column in inspect(connection).get_columns(added.table.name)}:
+        return  # an earlier step has made the table as it is now
     kind = added.type.compile(connection.dialect)
-    connection.exec_driver_sql(f"ALTER TABLE {SERIES.name} ADD COLUMN {added.name} {kind}")
+    connection.exec_driver_sql(f"ALTER TABLE {added.table.name} ADD COLUMN {added.name} {kind}")

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import and_, delete, insert, or_, select
 
-from fewshot_node.dicom.ledger.corrections import LedgerCorrections, keep_tracked
+from fewshot_node.dicom.ledger.corrections import keep_tracked
 from fewshot_node.dicom.ledger.delivery_records import Parcel
 from fewshot_node.dicom.ledger.delivery_rows import replace_parcels
 from fewshot_node.dicom.ledger.queries import (
@@ -28,11 +28,12 @@ from fewshot_node.dicom.ledger.records import (
     TaskOutcome,
 )
 from fewshot_node.dicom.ledger.report_rows import keep_reports
-from fewshot_node.dicom.ledger.schema import OUTCOMES, SERIES, SHADOWS
+from fewshot_node.dicom.ledger.schema import OUTCOMES, SERIES
+from fewshot_node.dicom.ledger.shadows import LedgerShadows, begin_shadows
 from fewshot_node.records import SeriesKey
 
 
-class Ledger(LedgerCorrections):
+class Ledger(LedgerShadows):
     """States of received series in an SQL database.
 
     Parameters
@@ -142,13 +143,15 @@ class Ledger(LedgerCorrections):
         worker: str,
         state: SeriesState,
         reason: str,
-        outcomes: Sequence[TaskOutcome],
+        outcomes: Sequence[TaskOutcome | ShadowOutcome],
         parcels: Sequence[Parcel] = (),
     ) -> bool:
         """End the work on a revision; False, and nothing noted, when the worker has lost its claim.
 
         Parameters
         ----------
+        outcomes
+            Of the tasks whose results leave, and of those that the worker runs in shadow from now on.
         parcels
             What is to be delivered of it; `state` is *delivering* with them, and only then.
 
@@ -161,24 +164,20 @@ class Ledger(LedgerCorrections):
             raise ValueError(f"work on a series with {len(parcels)} parcels does not end in state {state}")
         now = self._clock()
         values = {"state": state, "reason": reason, "claimed_by": None, "lease_until": None, "updated": now}
+        shadows = [outcome for outcome in outcomes if isinstance(outcome, ShadowOutcome)]
+        leaving = [outcome for outcome in outcomes if isinstance(outcome, TaskOutcome)]
         with self._write() as connection:
+            lease_until = connection.execute(select(SERIES.c.lease_until).where(of_key(key))).scalar()
             if not change(connection, is_held_by(key, worker), values):
                 return False
             connection.execute(delete(OUTCOMES).where(of_key(key, OUTCOMES)))
-            connection.execute(delete(SHADOWS).where(of_key(key, SHADOWS)))
-            if outcomes:
-                connection.execute(insert(OUTCOMES), [outcome_values(key, outcome) for outcome in outcomes])
-            keep_tracked(connection, key, outcomes)
-            keep_reports(connection, key, outcomes, now)
+            if leaving:
+                connection.execute(insert(OUTCOMES), [outcome_values(key, outcome) for outcome in leaving])
+            begin_shadows(connection, key, worker, shadows, lease_until or now)
+            keep_tracked(connection, key, leaving)
+            keep_reports(connection, key, leaving, now)
             replace_parcels(connection, key, parcels, now)
         return True
-
-    def note_shadow(self, key: SeriesKey, outcome: ShadowOutcome) -> None:
-        """Note where a shadow revision of a task stands with a series, in the place of what was noted before."""
-        of_task = and_(of_key(key, SHADOWS), SHADOWS.c.task_name == outcome.task_name)
-        with self._write() as connection:
-            connection.execute(delete(SHADOWS).where(of_task))
-            connection.execute(insert(SHADOWS).values(**outcome_values(key, outcome)))
 
     def retry(self, series_uid: str) -> SeriesKey | None:
         """Send the newest revision through once more; None unless its work has ended and its instances are here."""

@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 
 from fewshot_node.dicom.identity import InstanceIdentity, encode_file_meta
-from fewshot_node.dicom.ledger import Ledger, SeriesNote, SeriesState, ShadowOutcome, ShadowState, TaskOutcome
+from fewshot_node.dicom.ledger import (
+    Ledger,
+    LostShadow,
+    SeriesNote,
+    SeriesState,
+    ShadowOutcome,
+    ShadowState,
+    TaskOutcome,
+)
 from fewshot_node.dicom.spool import Spool
 from fewshot_node.errors import ConfigurationError, RetryableError, SeriesError
 from fewshot_node.records import SeriesKey
@@ -176,25 +184,77 @@ def test_a_shadow_is_noted_beside_the_outcomes_and_ends_no_series(ledger: Ledger
     key = dispatched(ledger)
     assert ledger.claim(key, 1, "a", 60)
     live = TaskOutcome("liver", 1, SeriesState.FAILED, "no")
-    assert ledger.finish(key, "a", SeriesState.FAILED, "liver: no", [live])
-    ledger.note_shadow(key, ShadowOutcome("liver", 2, ShadowState.RUNNING))
+    begun = ShadowOutcome("liver", 2, ShadowState.RUNNING)
+    assert ledger.finish(key, "a", SeriesState.FAILED, "liver: no", [live, begun])
+    assert shadows(ledger) == (begun,)
     kept = ShadowOutcome("liver", 2, ShadowState.KEPT, "", "1.9", "1.8", {"encode": 0.5})
-    ledger.note_shadow(key, kept)
+    assert ledger.note_shadow(key, "a", kept)
     entry = ledger.get("1.2")
     assert entry is not None
     assert (entry.state, entry.outcomes, entry.shadows) == (SeriesState.FAILED, (live,), (kept,))
 
 
 def test_a_series_computed_again_begins_without_shadows(ledger: Ledger) -> None:
+    key = in_shadow(ledger, "liver", "spleen")
+    ledger.note_shadow(key, "a", ShadowOutcome("liver", 2, ShadowState.KEPT))
+    ledger.retry("1.2")
+    assert ledger.claim(key, 2, "b", 60)
+    assert ledger.finish(key, "b", SeriesState.NO_TASK, "", [])
+    assert shadows(ledger) == ()
+
+
+def in_shadow(ledger: Ledger, *tasks: str, worker: str = "a", lease_s: float = 30) -> SeriesKey:
+    """Let a worker end the series, with shadows that it runs now."""
     key = dispatched(ledger)
-    for attempt in (1, 2):
-        assert ledger.claim(key, attempt, "a", 60)
-        assert ledger.finish(key, "a", SeriesState.NO_TASK, "", [])
-        entry = ledger.get("1.2")
-        assert entry is not None
-        assert entry.shadows == ()
-        ledger.note_shadow(key, ShadowOutcome("liver", attempt, ShadowState.KEPT))
-        ledger.retry("1.2")
+    assert ledger.claim(key, 1, worker, lease_s)
+    begun = [ShadowOutcome(task, 2, ShadowState.RUNNING) for task in tasks]
+    assert ledger.finish(key, worker, SeriesState.NO_TASK, "", begun)
+    return key
+
+
+def shadows(ledger: Ledger) -> tuple[ShadowOutcome, ...]:
+    entry = ledger.get("1.2")
+    assert entry is not None
+    return entry.shadows
+
+
+def test_shadows_of_a_dead_worker_fail_and_say_what_to_do(ledger: Ledger, clock: Clock) -> None:
+    key = in_shadow(ledger, "liver", "spleen")
+    kept = ShadowOutcome("liver", 2, ShadowState.KEPT)
+    assert ledger.note_shadow(key, "a", kept)
+    assert ledger.fail_lost_shadows(clock.forward(29)) == []
+    assert ledger.fail_lost_shadows(clock.forward(2)) == [LostShadow(key, "spleen", "a")]
+    first, second = shadows(ledger)
+    assert (first, second.state) == (kept, ShadowState.FAILED)
+    assert "its worker died or was stopped" in second.reason
+    assert "series retry --recompute" in second.reason
+    entry = ledger.get("1.2")
+    assert entry is not None
+    assert (entry.state, entry.reason, entry.attempt) == (SeriesState.NO_TASK, "", 1), "the series is left alone"
+    assert ledger.fail_lost_shadows(clock.forward(3600)) == []
+
+
+def test_a_worker_that_lives_keeps_its_shadows(ledger: Ledger, clock: Clock) -> None:
+    key = in_shadow(ledger, "liver")
+    clock.forward(20)
+    assert ledger.renew_shadows(key, "a", 30)
+    assert ledger.fail_lost_shadows(clock.forward(29)) == []
+    assert ledger.note_shadow(key, "a", ShadowOutcome("liver", 2, ShadowState.KEPT))
+    assert not ledger.renew_shadows(key, "a", 30), "there is nothing left to run"
+
+
+def test_a_worker_that_was_taken_for_dead_notes_no_shadow(ledger: Ledger, clock: Clock) -> None:
+    key = in_shadow(ledger, "liver")
+    ledger.fail_lost_shadows(clock.forward(31))
+    late = ShadowOutcome("liver", 2, ShadowState.KEPT)
+    assert not ledger.renew_shadows(key, "a", 30)
+    assert not ledger.note_shadow(key, "a", late)
+    ledger.retry("1.2")
+    assert ledger.claim(key, 2, "b", 30)
+    begun = ShadowOutcome("liver", 2, ShadowState.RUNNING)
+    assert ledger.finish(key, "b", SeriesState.NO_TASK, "", [begun])
+    assert not ledger.note_shadow(key, "a", late)
+    assert shadows(ledger) == (begun,)
 
 
 def test_a_dead_worker_gives_its_series_back_and_cannot_finish_it(ledger: Ledger, clock: Clock) -> None:
@@ -533,4 +593,25 @@ def test_a_ledger_of_version_1_goes_on_as_it_is(tmp_path: Path) -> None:
     late = ledger.get("1.2")
     assert late is not None
     assert (late.key.revision, late.instances, late.expected) == (2, 4, 4)
+    ledger.dispose()
+
+
+def test_shadows_that_version_6_left_running_are_ended(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    Ledger(f"sqlite:///{path}").dispose()
+    old = sqlite3.connect(path)
+    old.executescript(
+        """
+        ALTER TABLE shadows DROP COLUMN claimed_by;
+        ALTER TABLE shadows DROP COLUMN lease_until;
+        UPDATE ledger_version SET version = 6;
+        INSERT INTO shadows VALUES ('1.2', 1, 'liver', 4, 'running', '', NULL, NULL, '{}');
+        INSERT INTO shadows VALUES ('1.2', 1, 'spleen', 4, 'kept', '', '1.9', NULL, '{}');
+        """
+    )
+    old.close()
+    ledger = Ledger(f"sqlite:///{path}", lambda: NOON)
+    note(ledger)
+    assert ledger.fail_lost_shadows(NOON) == [LostShadow(SeriesKey("1.2", 1), "liver", None)]
+    assert [(one.task_name, one.state.value) for one in shadows(ledger)] == [("liver", "failed"), ("spleen", "kept")]
     ledger.dispose()
