@@ -77,7 +77,8 @@ def accept(
     template = accept_proposal(
         registry, task, name, by or operating_user(), lambda proposal: _images(proposal, via, settings)
     )
-    typer.echo(f"task {task}: template {template.name} with {len(template.array)} slices is in the draft")
+    kind = "template" if template.label_values else "negative template"
+    typer.echo(f"task {task}: {kind} {template.name} with {len(template.array)} slices is in the draft")
     if score:
         typer.echo(f"  before  {told}\n  with it {_score(registry, task, settings)}")
     typer.echo(f"next: fewshot-node task fit {task}; template remove {task} {template.name} takes it out again")

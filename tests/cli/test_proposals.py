@@ -5,6 +5,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 
 from fewshot_node.config import PacsSettings, load_settings
@@ -76,6 +78,17 @@ def test_a_correction_is_accepted(run: Run, home: Path, proposal: str, series: P
     assert proposal in run("template", "list", "organs").out
     assert "no corrections wait" in run("template", "proposed", "organs").out
     assert "accepted by dr-grey" in run("template", "proposed", "organs", "--all").out
+
+
+def test_a_correction_that_removed_everything_is_told_to_be_negative(
+    run: Run, home: Path, proposal: str, series: PhantomSeries
+) -> None:
+    spool(home, series)
+    path = load_settings(home).tasks / "organs" / "proposed" / proposal / "labels.nii.gz"
+    image = nibabel.load(path)
+    nibabel.save(nibabel.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), path)
+    accepted = run("template", "accept", "organs", proposal, "--no-crossval")
+    assert (accepted.status, f"negative template {proposal} with" in accepted.out) == (0, True), accepted.error
 
 
 def test_a_correction_is_rejected_by_somebody(run: Run, proposal: str) -> None:

@@ -5,6 +5,9 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel
+import numpy as np
+
 from fewshot_node.errors import TemplateError
 from fewshot_node.tasks.corrections.proposals import Proposal, Proposals, ProposalState
 from fewshot_node.tasks.origin import TemplateOrigin
@@ -24,7 +27,7 @@ def accept(registry: Registry, task: str, name: str, by: str, images: Images) ->
     """Make a proposal a template of the task's draft, and keep who said so.
 
     Besides the slices that any annotated series gives, the template has those that were corrected most: what
-    the task got wrong there is what it has to learn.
+    the task got wrong there is what it has to learn. Where the person removed everything, it is a negative one.
 
     Raises
     ------
@@ -61,11 +64,19 @@ def reject(registry: Registry, task: str, name: str, by: str, reason: str = "") 
 
 def _read(proposal: Proposal, annotation: Path, definition: TaskDefinition, files: Sequence[Path]) -> Template:
     selection = TemplateSelection(name=proposal.name)
-    template = read_template(files, annotation, definition, selection)
+    labels = None if _shows_nothing(annotation) else annotation
+    template = read_template(files, labels, definition, selection)
     wanted = tuple(sorted({*template.slice_indices, *proposal.slices}))
     if wanted == template.slice_indices:
         return template
-    return read_template(files, annotation, definition, replace(selection, indices=wanted))
+    return read_template(files, labels, definition, replace(selection, indices=wanted))
+
+
+def _shows_nothing(annotation: Path) -> bool:
+    if annotation.suffix == ".json":
+        return False  # a point that is left out was not corrected
+    image = nibabel.load(annotation)
+    return not np.asarray(image.dataobj).any()  # type: ignore[attr-defined]
 
 
 def _with_origin(template: Template, proposal: Proposal, by: str, images: str) -> Template:

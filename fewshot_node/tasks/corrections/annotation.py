@@ -38,6 +38,8 @@ class Annotation:
         uint8 (slices, rows, columns) in values of the task, on the grid of `affine`; None for landmarks.
     points_mm
         Label value -> LPS mm.
+    left_out
+        Values of the labels that our result shows and the object does not name: they count as not corrected.
     """
 
     labels: tuple[int, ...]
@@ -45,6 +47,7 @@ class Annotation:
     label_map: LabelArray | None = None
     affine: NDArray[np.float64] | None = None
     points_mm: Mapping[int, Point] | None = None
+    left_out: tuple[int, ...] = ()
 
     def digest(self, series_instance_uid: str) -> str:
         """Digest of what it says about this series."""
@@ -96,16 +99,17 @@ def _read_masks(returned: Returned, volume: Volume, outbox: Path) -> Annotation:
     left_out = [values[uid] for uid in values if uid not in returned.object.segments]
     if ours is not None:
         label_map = np.where((label_map == 0) & np.isin(ours, left_out), ours, label_map)
-    missing = [value for value in left_out if ours is None and not _was_empty(returned, value, volume)]
-    if missing:
+    shown = tuple(value for value in left_out if not _was_empty(returned, value, volume))
+    if shown and ours is None:
         raise TemplateError(
-            f"segmentation {returned.object.sop_instance_uid} leaves out label {missing} of task "
+            f"segmentation {returned.object.sop_instance_uid} leaves out label {list(shown)} of task "
             f"{returned.result.task_name}, and our result is no longer in the outbox: send a segmentation with all "
             "segments, or add it yourself (template add)"
         )
     changed = [one for one in returned.labels if mask_digest(label_map == one.label_value) != one.mask_digest]
     slices = () if ours is None else _differing(label_map, ours)
-    return Annotation(tuple(one.label_value for one in changed), slices, label_map, volume.affine)
+    values_changed = tuple(one.label_value for one in changed)
+    return Annotation(values_changed, slices, label_map, volume.affine, left_out=shown)
 
 
 def _masks_of(found: TrackedObject, values: Mapping[str, int], volume: Volume) -> LabelArray:
@@ -138,7 +142,8 @@ def _read_points(returned: Returned, volume: Volume) -> Annotation:
     points = {one.label_value: reported.get(one.tracking_uid, one.point_mm) for one in returned.labels}
     changed = [one.label_value for one in returned.labels if _moved(one.point_mm, points[one.label_value])]
     kept = {value: point for value, point in points.items() if point is not None}
-    return Annotation(tuple(changed), points_mm=kept)
+    left_out = tuple(one.label_value for one in returned.labels if one.point_mm and one.tracking_uid not in reported)
+    return Annotation(tuple(changed), points_mm=kept, left_out=left_out)
 
 
 def _moved(before: Point | None, after: Point | None) -> bool:

@@ -46,7 +46,7 @@ def _take(returned: Returned, node: Node) -> str:
         return nothing
     annotation = read_annotation(returned, _source_volume(returned, node), node.settings.outbox)
     if not annotation.labels:
-        return "our own result came back, stored as another object"
+        return f"our own result came back, stored as another object{_left_out(annotation)}"
     link = _link(returned, annotation)
     node.ledger.note_correction(link)
     what = f"correction of task {link.task_name} revision {link.task_revision} on series {link.source}"
@@ -58,7 +58,18 @@ def _take(returned: Returned, node: Node) -> str:
     logger.info(
         "series %s: %s, proposal %s%s", link.series_instance_uid, what, proposal.name, "" if is_new else " again"
     )
-    return f"{what}; proposed as template {proposal.name} (template proposed {link.task_name})"
+    return f"{what}; proposed as template {proposal.name} (template proposed {link.task_name}){_left_out(annotation)}"
+
+
+def _left_out(annotation: Annotation) -> str:
+    """Say what a person may have deleted that counts as not corrected."""
+    if not annotation.left_out:
+        return ""
+    labels = ", ".join(map(str, annotation.left_out))
+    return (
+        f"; it leaves out label {labels}, which counts as not corrected: to say that it is not there, send it as an "
+        "empty segment, or add a template by hand (template add)"
+    )
 
 
 def _source_volume(returned: Returned, node: Node) -> Volume:

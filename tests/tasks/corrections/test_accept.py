@@ -4,7 +4,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import highdicom as hd
 import numpy as np
+import pydicom
 import pytest
 from numpy.typing import NDArray
 
@@ -14,6 +16,8 @@ from fewshot_node.tasks.corrections.proposals import Proposal, Proposals, Propos
 from fewshot_node.tasks.corrections.scores import own_score
 from fewshot_node.tasks.crossval import Engines
 from fewshot_node.tasks.crossval.draft import draft_score
+from fewshot_node.tasks.templates import Template
+from fewshot_node.vision.backbone import DenseEncoder
 from tests.tasks.conftest import Example
 from tests.tasks.corrections.conftest import Bench, edited_segmentation, moved_report
 
@@ -51,6 +55,65 @@ def test_an_accepted_correction_is_a_template_of_the_draft(bench: Bench, pushed:
     assert any(proposal.correction_instance_uid in note for note in origin.notes)
     assert not bench.registry.is_fitted("organs"), "a draft that is to be fitted and looked at"
     assert bench.registry.revisions("organs") == (1,), "nothing goes live by itself"
+
+
+def nothing(masks: NDArray[np.uint8]) -> None:
+    masks[:] = 0
+
+
+def no_liver(masks: NDArray[np.uint8]) -> None:
+    masks[..., 0] = 0
+
+
+def accepted(bench: Bench, edited: Path) -> Template:
+    """Take a correction in and accept it; return the template as the draft has it."""
+    assert "proposed as template" in bench.process(edited).reason
+    (one,) = Proposals(bench.node.settings.tasks).of_task("organs")
+    accept(bench.registry, "organs", one.name, "dr-grey", spooled(bench))
+    return bench.registry.template("organs", one.name)
+
+
+def test_where_everything_was_removed_it_is_a_negative_template(
+    bench: Bench, pushed: Example, tmp_path: Path, encoder: DenseEncoder
+) -> None:
+    ours = bench.result("SEG")
+    template = accepted(bench, edited_segmentation(ours, pushed, tmp_path / "edited.dcm", nothing))
+    shown = {int(index) for index in np.flatnonzero(masks_of(ours, pushed).any(axis=(1, 2, 3)))}
+    assert template.label_values == ()
+    assert shown & set(template.slice_indices), "slices where the task saw what is not there"
+    assert not template.label_map.any()
+    assert np.array_equal(template.array, pushed.array[list(template.slice_indices)])
+    (origin,) = (one for name, one in bench.registry.origins("organs").items() if name == template.name)
+    assert any("corrects" in note for note in origin.notes)
+    bench.registry.fit("organs", encoder)
+    assert bench.registry.publish("organs") == 2, "it is learnt from like any other"
+
+
+def test_everything_removed_is_learnt_without_our_result_too(bench: Bench, pushed: Example, tmp_path: Path) -> None:
+    edited = edited_segmentation(bench.result("SEG"), pushed, tmp_path / "edited.dcm", nothing)
+    for path in bench.node.settings.outbox.rglob("*.dcm"):
+        path.unlink()
+    template = accepted(bench, edited)
+    assert (template.label_values, len(template.slice_indices) > 1) == ((), True)
+
+
+def test_a_structure_that_was_removed_is_background_on_its_slices(
+    bench: Bench, pushed: Example, tmp_path: Path
+) -> None:
+    ours = bench.result("SEG")
+    template = accepted(bench, edited_segmentation(ours, pushed, tmp_path / "edited.dcm", no_liver))
+    liver, spleen = np.moveaxis(masks_of(ours, pushed), -1, 0)
+    most = int(liver.sum(axis=(1, 2)).argmax())
+    assert most in template.slice_indices
+    assert template.label_values == (3,)
+    kept = template.label_map[template.slice_indices.index(most)]
+    assert not kept[(liver[most] > 0) & (spleen[most] == 0)].any()
+
+
+def masks_of(segmentation: Path, source: Example) -> NDArray[np.uint8]:
+    """Masks as highdicom reads them: slices in the order of the files, rows, columns, segments."""
+    uids = [pydicom.dcmread(path).SOPInstanceUID for path in source.files]
+    return hd.seg.segread(segmentation).get_pixels_by_source_instance(uids, assert_missing_frames_are_empty=True)
 
 
 def test_a_moved_point_is_learnt_where_it_was_moved_to(bench: Bench, tmp_path: Path) -> None:

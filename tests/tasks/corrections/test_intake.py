@@ -1,6 +1,7 @@
 """What comes back from a PACS: our own results, corrections of them, and things that only look so."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -117,6 +118,17 @@ def test_segments_that_the_viewer_left_out_stay_as_they_were(
     assert proposal.labels == (1,)
     labels = nibabel.load(Proposals(bench.node.settings.tasks).annotation(proposal)).get_fdata()
     assert (labels == 3).any()
+
+
+@pytest.mark.parametrize(("change", "told"), [(unchanged, "our own result came back"), (one_corner, "proposed as")])
+def test_a_segment_that_is_left_out_is_told(
+    bench: Bench, pushed: Example, result: Path, tmp_path: Path, change: Callable[..., None], told: str
+) -> None:
+    """A person who deleted it in the viewer believes that this says that it is not there."""
+    reason = bench.process(edited_segmentation(result, pushed, tmp_path / "x.dcm", change, keep=("Liver",))).reason
+    assert told in reason
+    assert "it leaves out label 3, which counts as not corrected" in reason
+    assert "send it as an empty segment, or add a template by hand (template add)" in reason
 
 
 def test_left_out_segments_need_our_result(bench: Bench, pushed: Example, result: Path, tmp_path: Path) -> None:
