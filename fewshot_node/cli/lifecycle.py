@@ -16,7 +16,7 @@ from fewshot_node.errors import TaskError
 if TYPE_CHECKING:
     from fewshot_node.tasks.lifecycle import Lifecycle
 
-_Revision = Annotated[int | None, typer.Argument(metavar="[REVISION]", help="Number of a published revision.")]
+_Revision = Annotated[int | None, typer.Argument(metavar="REVISION", help="Number of a published revision.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -94,7 +94,8 @@ def retire(
     """Let a task take no more series; its revisions and results stay."""
     lifecycle = _lifecycle(context, name)
     lifecycle.retire(undo=undo)
-    typer.echo(f"task {name}: {standing_text(lifecycle)}" if undo else f"task {name} is retired and takes no series")
+    back = f"task {name} is back in service: {standing_text(lifecycle)}"
+    typer.echo(back if undo else f"task {name} is retired and takes no series; task retire {name} --undo takes it back")
 
 
 def shadow(
@@ -123,7 +124,7 @@ def standing_text(lifecycle: "Lifecycle") -> str:
     return f"retired ({text})" if standing.retired else text or "nothing live"
 
 
-def revision_lines(lifecycle: "Lifecycle") -> Iterator[str]:
+def revision_lines(lifecycle: "Lifecycle", name: str) -> Iterator[str]:
     """Yield a line for each revision, and one for each change to what is live."""
     try:
         standing = lifecycle.standing()
@@ -139,7 +140,7 @@ def revision_lines(lifecycle: "Lifecycle") -> Iterator[str]:
     for change in standing.history if standing else ():
         yield f"changed  {change.time} {change.who}: {change.what}"
     if standing and standing.retired:
-        yield "retired  takes no series: task retire --undo takes it back"
+        yield f"retired  takes no series: task retire {name} --undo takes it back"
 
 
 def _lifecycle(context: typer.Context, name: str) -> "Lifecycle":

@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 def proposed(
     context: typer.Context,
-    task: Annotated[str | None, typer.Argument(metavar="[TASK]", help="Name of the task; all if absent.")] = None,
+    task: Annotated[str | None, typer.Argument(metavar="TASK", help="Name of the task; all if absent.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Also what was accepted or rejected.")] = False,
 ) -> None:
     """List corrections of results that came back and wait to be accepted as templates, or rejected."""

@@ -51,7 +51,7 @@ def explain(
     tasks = Registry(settings.tasks).candidates()
     console = plain_console()
     if not tasks:
-        console.print("no task is published: register one with `fewshot-node task add`")
+        console.print(_nothing_takes(settings))
     for task in tasks:
         if task.rules is None:
             console.print(Text.assemble(f"{title(task)} ", ("cannot be read", "red"), f": {task.trouble}"))
@@ -88,7 +88,8 @@ def replay(
     for one in found:
         if one.before != one.after:
             table.add_row(one.series_instance_uid, _word(one.before), _word(one.after))
-    print_table(table, otherwise="no series would go another way")
+    nothing_came = "no series to ask about: none came in lately that is still in the spool"
+    print_table(table, otherwise="no series would go another way" if found else nothing_came)
     now, then = (sum(map(bool, side)) for side in ((one.before for one in found), (one.after for one in found)))
     typer.echo(f"task {task}: takes {now} of {len(found)} series now, would take {then}{_left_out(arrivals)}")
 
@@ -111,7 +112,7 @@ def check(context: typer.Context, last: _Last = 200) -> None:
         elif not taken and arrivals.images and not remark:
             remark = "took none of them"
         table.add_row(name, "?" if taken is None else str(taken), remark)
-    print_table(table, otherwise="no task is published: register one with `fewshot-node task add`")
+    print_table(table, otherwise=_nothing_takes(settings))
     for one in found.overlaps:
         typer.echo(f"overlap: {one.first} and {one.second} both take {one.series} series, for example {one.example}")
     typer.echo(f"asked about {len(arrivals.images)} series{_left_out(arrivals)}")
@@ -124,12 +125,23 @@ def _series(settings: "NodeSettings", text: str, calling_ae_title: str) -> "Rece
     from fewshot_node.node import open_node
 
     if not is_uid(text) or Path(text).exists():
+        if not Path(text).exists():
+            raise SeriesError(f"{text} is no folder: give one that holds one series, or the UID of one that came in")
         return series_from_folder(Path(text), calling_ae_title)
     node = open_node(settings)
     entry = node.ledger.get(text)
     if entry is None:
         raise SeriesError(f"series {text} is not in the ledger: see `fewshot-node series list`, or give a folder")
     return node.ledger.received(entry.key, node.spool)
+
+
+def _nothing_takes(settings: "NodeSettings") -> str:
+    """Say why there is nobody to ask."""
+    from fewshot_node.tasks.registry import Registry
+
+    if Registry(settings.tasks).names():
+        return "no task takes series: publish one with `fewshot-node task publish`, or see `fewshot-node task list`"
+    return "no task takes series: register one with `fewshot-node task add`"
 
 
 def _live_rules(candidates: "Sequence[Candidate]", task: str) -> "tuple[AnyRule, ...]":

@@ -128,6 +128,7 @@ def list_tasks(context: typer.Context) -> None:
 @app.command()
 def show(context: typer.Context, name: TaskName) -> None:
     """Show a task: the draft's labels with their codes, rules, settings and templates; revisions and their history."""
+    from fewshot_node.tasks.exchange import waiting_revisions
     from fewshot_node.tasks.registry import Registry
 
     registry = Registry(cli_state(context).settings.tasks)
@@ -145,8 +146,10 @@ def show(context: typer.Context, name: TaskName) -> None:
     console.print(f"  output   {definition.settings.output}")
     for template in registry.template_names(name):
         console.print(f"  template {template}")
-    for line in lifecycle.revision_lines(registry.lifecycle(name)):
+    for line in lifecycle.revision_lines(registry.lifecycle(name), name):
         console.print(f"  {line}")
+    for revision in waiting_revisions(registry, name):
+        console.print(f"  imported revision {revision} takes no series: task adopt {name} {revision}")
 
 
 def _codes_of(label: Label) -> str:

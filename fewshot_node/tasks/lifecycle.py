@@ -44,9 +44,7 @@ class Lifecycle:
         UnknownTaskError
             There is no such revision.
         """
-        known = self.revisions()
-        if not known:
-            raise TaskError(f"task {self._name} has no published revision: fit it and publish it")
+        known = self._published()
         if revision not in known:
             raise UnknownTaskError(f"task {self._name} has no revision {revision}: it has {', '.join(map(str, known))}")
         return self._place(revision)
@@ -133,15 +131,19 @@ class Lifecycle:
         Raises
         ------
         TaskError
-            There is nothing in shadow, no such revision, it was altered, or the check refuses it.
+            There is nothing in shadow, no such revision, it is live already, was altered, or the check refuses it.
         """
         with task_lock(self._folder, "task go-live"):
             standing = self.standing() if revision is None else self._standing_or_new()
             self._require_in_service(standing)
-            chosen = standing.shadow if revision is None else revision
+            known, chosen = self._published(), standing.shadow if revision is None else revision
             if chosen is None:
-                raise TaskError(f"task {self._name} has no revision in shadow: name one (task go-live TASK REVISION)")
-            check(self.load(chosen).folder)
+                which = f"name one of {', '.join(map(str, known))} (task go-live {self._name} REVISION)"
+                raise TaskError(f"task {self._name} has no revision in shadow: {which}")
+            folder = self.load(chosen).folder
+            if chosen == standing.live:
+                raise TaskError(f"revision {chosen} of task {self._name} is live already: see task show {self._name}")
+            check(folder)
             shadow = None if standing.shadow == chosen else standing.shadow
             self._write(standing.changed(f"revision {chosen} went live", live=chosen, shadow=shadow))
         return chosen
@@ -152,7 +154,7 @@ class Lifecycle:
         Raises
         ------
         TaskError
-            There is no such revision, it is live already, it was altered, or the task is retired.
+            There is no such revision, it is live already, it never was, it was altered, or the task is retired.
         """
         with task_lock(self._folder, "task rollback"):
             standing = self.standing()
@@ -161,6 +163,9 @@ class Lifecycle:
             self.load(chosen)
             if chosen == standing.live:
                 raise TaskError(f"revision {chosen} of task {self._name} is live already: name another one")
+            if standing.ran_in_shadow_only(chosen):
+                remedy = f"task go-live {self._name} {chosen} lets it"
+                raise TaskError(f"revision {chosen} of task {self._name} ran in shadow and never was live: {remedy}")
             shadow = None if standing.shadow == chosen else standing.shadow
             self._write(standing.changed(f"rolled back to revision {chosen}", live=chosen, shadow=shadow))
         return chosen
@@ -171,7 +176,7 @@ class Lifecycle:
         Raises
         ------
         TaskError
-            There is no such revision, it is the live one, it was altered, or the task is retired.
+            There is no such revision, it is the live one or in shadow already, it was altered, or the task is retired.
         """
         with task_lock(self._folder, "task shadow"):
             standing = self.standing()
@@ -180,6 +185,8 @@ class Lifecycle:
                 self.load(revision)
                 if revision == standing.live:
                     raise TaskError(f"revision {revision} of task {self._name} is live: only another can be its shadow")
+                if revision == standing.shadow:
+                    raise TaskError(f"revision {revision} of task {self._name} runs in shadow already: leave it there")
             elif standing.shadow is None:
                 raise TaskError(f"task {self._name} has no revision in shadow: see task show {self._name}")
             what = "shadow ended" if revision is None else f"revision {revision} put in shadow"
@@ -203,6 +210,13 @@ class Lifecycle:
             what = "taken back into service" if undo else "retired"
             self._write(standing.changed(what, retired=not undo))
 
+    def _published(self) -> tuple[int, ...]:
+        """Return the numbers of the revisions, of which there has to be one."""
+        known = self.revisions()
+        if not known:
+            raise TaskError(f"task {self._name} has no published revision: fit it and publish it")
+        return known
+
     def _next(self) -> int:
         return (self.revisions() or (0,))[-1] + 1
 
@@ -211,7 +225,8 @@ class Lifecycle:
             raise TaskError(f"task {self._name} is retired: take it back first (task retire {self._name} --undo)")
 
     def _one_before(self, standing: Standing) -> int:
-        lower = [number for number in self.revisions() if standing.live is not None and number < standing.live]
+        known = [number for number in self._published() if not standing.ran_in_shadow_only(number)]
+        lower = [number for number in known if standing.live is not None and number < standing.live]
         before = standing.before_live() or (lower[-1] if lower else None)
         if before is None:
             raise TaskError(f"task {self._name} has no earlier revision to roll back to: see task show {self._name}")

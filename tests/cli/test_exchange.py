@@ -43,6 +43,7 @@ def test_a_task_goes_to_another_name_and_into_service(run: Run, home: Path, publ
     assert "it takes no series yet" in done.out
     assert "it was signed with a trusted key" in done.out
     assert "next: fewshot-node task adopt west 1" in done.out
+    assert "imported revision 1 takes no series: task adopt west 1" in run("task", "show", "west").out
     assert "task west revision 1 is live" in run("task", "adopt", "west", "1").out
     assert run("task", "show", "west").status == 0
 

@@ -153,14 +153,14 @@ def test_a_label_file_that_is_none(run: Run, organs: str, series: PhantomSeries,
 
 
 def test_route_explain_without_a_published_task_says_so(run: Run, organs: str, series: PhantomSeries) -> None:
-    assert "no task is published" in run("route", "explain", series.folder).out
+    assert "no task takes series: publish one" in run("route", "explain", series.folder).out
 
 
 def test_route_replay_and_check_tell_what_they_asked(run: Run, organs: str) -> None:
     printed = run("route", "replay", "--task", organs, "--rule", "Modality=MR")
-    assert "no series would go another way" in printed.out
+    assert "no series to ask about: none came in lately" in printed.out
     assert "task organs: takes 0 of 0 series now, would take 0" in printed.out
-    assert "no task is published" in run("route", "check").out
+    assert "no task takes series: publish one" in run("route", "check").out
 
 
 def test_route_replay_of_what_is_no_rule(run: Run, organs: str) -> None:

@@ -123,11 +123,36 @@ def test_rollback_makes_the_one_before_live_without_a_copy(registry: Registry) -
 
 
 def test_nothing_to_roll_back_to(registry: Registry) -> None:
-    with pytest.raises(TaskError, match="no earlier revision"):
-        registry.lifecycle(NAME).rollback()
+    for nothing_yet in (registry.lifecycle(NAME).rollback, lambda: go_live(registry)):
+        with pytest.raises(TaskError, match="no published revision: fit it and publish it"):
+            nothing_yet()
     registry.publish(NAME)
     with pytest.raises(TaskError, match="no earlier revision"):
         registry.lifecycle(NAME).rollback()
+
+
+def test_what_ran_in_shadow_only_is_not_rolled_back_to(registry: Registry) -> None:
+    """Else a rollback would be a way around what a site asks of a revision that goes live."""
+    registry.publish(NAME, shadow=True)
+    registry.publish(NAME)
+    lifecycle = registry.lifecycle(NAME)
+    with pytest.raises(TaskError, match="no earlier revision"):
+        lifecycle.rollback()
+    with pytest.raises(TaskError, match=r"1 of task organs ran in shadow and never was live: task go-live organs 1"):
+        lifecycle.rollback(1)
+    go_live(registry, 1)
+    assert lifecycle.rollback() == 2
+    assert lifecycle.rollback() == 1
+
+
+def test_what_is_so_already_is_refused_and_not_noted(registry: Registry) -> None:
+    registry.publish(NAME)
+    registry.publish(NAME, shadow=True)
+    with pytest.raises(TaskError, match="revision 1 of task organs is live already"):
+        go_live(registry, 1)
+    with pytest.raises(TaskError, match="revision 2 of task organs runs in shadow already"):
+        registry.lifecycle(NAME).put_in_shadow(2)
+    assert len(registry.lifecycle(NAME).standing().history) == 2
 
 
 def test_a_damaged_revision_is_not_rolled_back_to(registry: Registry) -> None:
