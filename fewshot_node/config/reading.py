@@ -54,7 +54,13 @@ def _placed(value: Any, folder: Path) -> Any:
 
 
 def parse_settings(data: dict[str, Any], source: str) -> NodeSettings:
-    """Turn a parsed document into settings; `source` names it in the error."""
+    """Turn a parsed document into settings; `source` names it in the error.
+
+    Raises
+    ------
+    ConfigurationError
+        It has an unknown or unacceptable key; the message names each.
+    """
     try:
         return NodeSettings.model_validate(data)
     except ValidationError as error:

@@ -46,6 +46,11 @@ def read_matches(
     """Give status and identifier of each pending answer, as `read_answers` does.
 
     `OPTIONAL_KEYS_IGNORED` says that not all keys were matched (PS3.4 C.4.1.1.4).
+
+    Raises
+    ------
+    DeliveryError, PeerUnavailableError
+        As `read_answers` does.
     """
     try:
         for answer, identifier in responses:
@@ -64,7 +69,13 @@ def read_matches(
 
 
 def read_status(answer: Dataset, pacs: PacsSettings) -> int:
-    """Return the status of an answer; an empty one means that the peer went away (PS3.7 C)."""
+    """Return the status of an answer (PS3.7 C).
+
+    Raises
+    ------
+    PeerUnavailableError
+        It is empty: the peer went away.
+    """
     if "Status" not in answer:
         message = f"{peer_name(pacs)} gave no answer within {pacs.timeout_s:g} s or aborted: try again"
         raise PeerTroubleError(message)

@@ -62,7 +62,13 @@ class _Walk:
         self._headers = 0
 
     def next_header(self) -> tuple[int, bytes, int] | None:
-        """Return tag, VR (empty where there is none) and length of the next element; None at the end."""
+        """Return tag, VR (empty where there is none) and length of the next element; None at the end.
+
+        Raises
+        ------
+        NotDicomError
+            There have been more elements than a data set has before its UIDs.
+        """
         self._headers += 1
         if self._headers > _MOST_HEADERS:
             raise NotDicomError("data set has too many elements before its UIDs")
@@ -88,6 +94,11 @@ class _Walk:
         """Go past the end of a value of undefined length, however deep what it holds is nested (PS3.5 7.5).
 
         What is inside of one whose VR is UN is in implicit VR (PS3.5 6.2.2).
+
+        Raises
+        ------
+        NotDicomError
+            It is nested more deeply than any real data set.
         """
         outside = self._is_implicit
         levels = [outside]

@@ -43,6 +43,17 @@ def score_masks(prediction: Prediction, data: Truth, labels: tuple[Label, ...]) 
     """Score a label map: overlap and surfaces of the labels that the truth holds, presence slice by slice.
 
     A label that the truth does not hold has no overlap to speak of; what is drawn there shows in ``tnr``.
+
+    Yields
+    ------
+    Score
+        Of each label that the truth holds ``iou``, ``dice``, ``nsd`` and, where something was found, ``hd95`` (mm, or
+        pixels where the image has no spacing); of every label ``fp_slices``, and ``tnr`` and ``tpr`` where defined.
+
+    Raises
+    ------
+    GeometryError
+        Prediction and truth lie on different grids.
     """
     values = tuple(label.value for label in labels)
     names = {label.value: label.name for label in labels}
@@ -64,7 +75,14 @@ def score_masks(prediction: Prediction, data: Truth, labels: tuple[Label, ...]) 
 
 
 def score_landmarks(prediction: Prediction, data: Truth, labels: tuple[Label, ...]) -> Iterator[Score]:
-    """Score the landmarks that the truth holds; a missed one counts as wrong and has no distance."""
+    """Score the landmarks that the truth holds; a missed one counts as wrong and has no distance.
+
+    Yields
+    ------
+    Score
+        Of each such landmark ``accuracy@10px`` (paper, Eq. 11), ``missed``, where the image has a spacing
+        ``success@2mm`` and so on, and where it was found ``mre`` (mm, or pixels where the image has no spacing).
+    """
     places = {one.label_value: one.index for one in prediction.landmarks}
     for label in labels:
         true = data.points.get(label.value)

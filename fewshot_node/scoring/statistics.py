@@ -56,6 +56,8 @@ def estimate(
 
     Parameters
     ----------
+    label
+        Name of the one label to average over, or `ALL_LABELS`.
     expanded
         Widen the interval for few patients, where that of the percentiles is known to be too narrow: Hesterberg,
         What Teachers Should Know About the Bootstrap, The American Statistician 69 (2015), 5.3.
@@ -86,7 +88,15 @@ def _expanded(count: int) -> tuple[float, float]:
 
 
 def paired_p(first: Sequence[CaseScore], second: Sequence[CaseScore], metric: str) -> tuple[float, float] | None:
-    """Compare two methods patient by patient: mean difference and Wilcoxon's p; None with no pair that differs."""
+    """Compare two methods patient by patient; None with no pair that differs.
+
+    A patient's figure is the mean over labels and draws; patients that only one method was scored on are left out.
+
+    Returns
+    -------
+    tuple of float or None
+        Mean difference, the first less the second, and the p value of Wilcoxon's signed-rank test, two-sided.
+    """
     ours, theirs = _by_patient(first, metric), _by_patient(second, metric)
     shared = sorted(set(ours) & set(theirs))
     differences = np.array([ours[patient] - theirs[patient] for patient in shared])

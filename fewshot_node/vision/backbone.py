@@ -131,6 +131,11 @@ class DenseEncoder(nn.Module):
         -------
         Tensor
             BDhw, of unit length over D.
+
+        Raises
+        ------
+        ValueError
+            Another number of channels, or a side that is no multiple of `multiple`.
         """
         fits = images.ndim == 4 and images.shape[1] == self.in_channels
         if not fits or any(side % self.multiple for side in images.shape[-2:]):

@@ -30,7 +30,7 @@ def positional_basis(features: Tensor, components: int) -> Tensor:
 
 
 def project_out(features: Tensor, basis: Tensor) -> Tensor:
-    """Remove the directions of a basis from BDhw: unit length over D again."""
+    """Remove the directions of a basis ``(D, directions)`` from BDhw: unit length over D again."""
     flat = features.flatten(2)
     without = flat - basis @ (basis.T @ flat)
     return functional.normalize(without, dim=1).reshape(features.shape)

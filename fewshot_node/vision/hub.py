@@ -29,7 +29,13 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def hub_snapshot(name: str, *, offline: bool) -> Path:
-    """Return the local folder of a hub model, downloaded unless ``offline``; it holds safetensors."""
+    """Return the local folder of a hub model, downloaded unless ``offline``; it holds safetensors.
+
+    Raises
+    ------
+    CheckpointError
+        Neither the local cache nor, where it may be asked, the hub has such a model.
+    """
     try:
         config = cached_file(name, "config.json", local_files_only=offline)
         cached_file(name, "model.safetensors", local_files_only=offline)

@@ -67,6 +67,23 @@ def intensity_ranges(
 
     A CT without a single negative value holds no air and so no Hounsfield units (a windowed 8-bit copy,
     a lost rescale intercept); it is treated by its percentiles, as any other modality is.
+
+    Parameters
+    ----------
+    array
+        float32 (slices, rows, columns): HU for CT, any numbers for the rest.
+    channels
+        Of the encoder.
+
+    Returns
+    -------
+    tuple of Range
+        Least and greatest value of each channel, which 0 and 1 will stand for.
+
+    Raises
+    ------
+    ConfigurationError
+        There are several windows, and fewer than channels.
     """
     if modality == "CT" and array.min(initial=0) < 0:
         windows = settings.ct_windows

@@ -115,6 +115,18 @@ def label_voxels(
 
     A slice whose cells are all background stays so without interpolation: a mean of scores that the
     background wins everywhere is won by the background.
+
+    Parameters
+    ----------
+    scores
+        float32 (slices, labels + 1, h, w); channel 0 is background, channel k belongs to `label_values[k - 1]`.
+    image_shape
+        (rows, columns) of the slices that the grid covers edge to edge.
+
+    Returns
+    -------
+    NDArray
+        uint8 (slices, rows, columns), 0 is background.
     """
     label_map = np.zeros((len(scores), *image_shape), dtype=np.uint8)
     values = np.array((0, *label_values), dtype=np.uint8)
@@ -145,6 +157,18 @@ def clean(
 
     Components are 26-connected, so a structure that runs obliquely through thick slices holds together.
     Their sizes are compared in mm3, never in voxels or slices: the rules mean the same at any spacing.
+
+    Parameters
+    ----------
+    label_map
+        uint8 (slices, rows, columns); it is not changed.
+    label_values
+        Labels to clean; others stay as they are.
+
+    Returns
+    -------
+    NDArray
+        A label map like the given one.
     """
     cleaned = label_map.copy()
     boxes = ndimage.find_objects(label_map, max_label=max(label_values, default=0))

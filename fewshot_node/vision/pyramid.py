@@ -16,7 +16,13 @@ class PyramidProjection(nn.Module):
         self.mix = nn.ModuleList(nn.Conv2d(width, embedding_dim, 1, bias=False) for width in stage_channels)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Return ``(B, D, h, w)`` on the grid of the first of ``maps``."""
+        """Return ``(B, D, h, w)`` on the grid of the first of ``maps``.
+
+        Parameters
+        ----------
+        maps
+            ``(B, C, h, w)`` of each stage, the finest first, in the number and widths of the constructor.
+        """
         size = maps[0].shape[-2:]
         total: Tensor | None = None
         for stage, mix in zip(maps, self.mix, strict=True):

@@ -105,7 +105,13 @@ def parse_keys(texts: Sequence[str]) -> QueryKeys:
 
 
 def identifier(level: str, asked_for: Sequence[str], keys: Mapping[str, str]) -> Dataset:
-    """Return the identifier of a C-FIND, C-MOVE or C-GET: `keys` to match, `asked_for` to be returned."""
+    """Return the identifier of a C-FIND, C-MOVE or C-GET: `keys` to match, `asked_for` to be returned.
+
+    Raises
+    ------
+    ConfigurationError
+        A keyword is none of PS3.6; the nearest are proposed.
+    """
     dataset = Dataset()
     dataset.QueryRetrieveLevel = level
     for keyword, value in (dict.fromkeys(asked_for, "") | dict(keys)).items():

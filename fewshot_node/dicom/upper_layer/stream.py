@@ -37,7 +37,13 @@ class PeerStream:
         self._deadline = time.monotonic() + seconds
 
     def secure(self) -> None:
-        """Agree on TLS with the peer, where that is wanted."""
+        """Agree on TLS with the peer, where that is wanted.
+
+        Raises
+        ------
+        PeerUnavailableError
+            The peer has gone, or does not agree within the time that `allow` gave.
+        """
         if self._tls is None:
             return
         try:
@@ -71,7 +77,13 @@ class PeerStream:
             yield chunk
 
     def send(self, data: bytes) -> None:
-        """Write all of `data`."""
+        """Write all of `data`.
+
+        Raises
+        ------
+        PeerUnavailableError
+            The peer has gone, or does not take it within the time that `allow` gave.
+        """
         try:
             self._connection.settimeout(self._remaining_s())
             self._connection.sendall(data)

@@ -37,13 +37,21 @@ class Claim:
 
 
 def intersection_over_union(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """Return the overlap of two masks, 0 where both are empty."""
+    """Return the overlap, 0..1, of two bool masks of one shape; 0 where both are empty."""
     union = int((first | second).sum())
     return int((first & second).sum()) / union if union else 0.0
 
 
 def make_claims(prompts: Sequence[Prompts], masks: Sequence[NDArray[np.bool_]], iou_gate: float) -> list[Claim]:
-    """Keep each refined mask, or the coarse one where the two disagree; put a label's regions together."""
+    """Keep each refined mask, or the coarse one where the two disagree; put a label's regions together.
+
+    Parameters
+    ----------
+    prompts, masks
+        All of one slice; the masks that they gave, bool (rows, columns), in the same order.
+    iou_gate
+        Overlap with the coarse mask, 0..1, from which a refined one is kept.
+    """
     merged: dict[int, dict[int, NDArray[np.bool_]]] = defaultdict(dict)
     refined: dict[int, bool] = defaultdict(bool)
     for prompt, mask in zip(prompts, masks, strict=True):
@@ -60,7 +68,15 @@ def make_claims(prompts: Sequence[Prompts], masks: Sequence[NDArray[np.bool_]], 
 
 
 def settle(label_slice: LabelArray, claims: Sequence[Claim], localization: Localization, slice_index: int) -> None:
-    """Write claims into a label map's slice (in place); a pixel claimed twice goes to the higher score."""
+    """Write claims into a label map's slice (in place); a pixel claimed twice goes to the higher score.
+
+    Parameters
+    ----------
+    label_slice
+        uint8 (rows, columns); of labels without a claim it keeps what no claim covers.
+    localization
+        Whose scores decide.
+    """
     asked = [claim.label_value for claim in claims]
     masks = np.stack([claim.mask for claim in claims])
     label_slice[np.isin(label_slice, asked)] = 0
