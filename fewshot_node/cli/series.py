@@ -1,31 +1,17 @@
 """``series``: what came in and how it ended."""
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Column, Table
 
-from fewshot_node.cli.deliveries import next_step
-from fewshot_node.cli.printing import plain_console, print_table
+from fewshot_node.cli.printing import print_table
+from fewshot_node.cli.series_view import counted, print_corrections, print_entry, print_shadows
 from fewshot_node.cli.state import cli_state
-from fewshot_node.dicom.deliver.parcels import result_folder
-from fewshot_node.dicom.ledger import (
-    CorrectionLink,
-    Delivery,
-    DeliveryState,
-    Ledger,
-    SeriesEntry,
-    SeriesState,
-    ShadowOutcome,
-    ShadowState,
-)
+from fewshot_node.dicom.ledger import DeliveryState, Ledger, SeriesEntry, SeriesState
 from fewshot_node.dicom.ledger.records import FINAL_STATES
-from fewshot_node.dicom.objects.rejected import rejected_folder
 from fewshot_node.errors import PermanentError
 from fewshot_node.node import open_node
-from fewshot_node.records import MadeReport
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -56,7 +42,7 @@ def list_series(
             entry.key.series_instance_uid,
             str(entry.key.revision),
             entry.calling_ae_title,
-            _count(entry),
+            counted(entry),
             entry.state.value,
             f"{entry.last_received:%Y-%m-%d %H:%M:%S}",
             entry.reason or "",
@@ -84,9 +70,9 @@ def show(context: typer.Context, series_instance_uid: SeriesUid) -> None:
     entry = ledger.get(series_instance_uid)
     if entry is None:
         raise _refusal(series_instance_uid, _UNKNOWN)
-    _print_entry(entry, ledger.deliveries(key=entry.key), settings.outbox, ledger.reports(entry.key))
-    _print_shadows(entry, settings.shadow)
-    _print_corrections(ledger.corrections(series_instance_uid), series_instance_uid)
+    print_entry(entry, ledger.deliveries(key=entry.key), settings.outbox, ledger.reports(entry.key))
+    print_shadows(entry, settings.shadow)
+    print_corrections(ledger.corrections(series_instance_uid), series_instance_uid)
 
 
 @app.command()
@@ -160,66 +146,5 @@ def _retry_all(ledger: Ledger, state: SeriesState, *, recompute: bool) -> None:
         typer.echo(f"no series is {state}")
 
 
-def _count(entry: SeriesEntry) -> str:
-    return str(entry.instances) if entry.expected is None else f"{entry.instances}/{entry.expected}"
-
-
 def _refusal(series_instance_uid: str, why: str) -> PermanentError:
     return PermanentError(f"series {series_instance_uid} {why}: see `fewshot-node series list`")
-
-
-def _print_entry(
-    entry: SeriesEntry, deliveries: Sequence[Delivery], outbox: Path, reports: Sequence[MadeReport]
-) -> None:
-    replaced = {
-        one.reference.sop_instance_uid: one.predecessor.sop_instance_uid
-        for one in reports
-        if one.predecessor is not None
-    }
-    console = plain_console()
-    console.print(f"series    {entry.key.series_instance_uid} revision {entry.key.revision}")
-    console.print(f"study     {entry.study_instance_uid}")
-    console.print(f"from      {entry.calling_ae_title}, {_count(entry)} instances")
-    if entry.removed_at is not None:
-        console.print(f"removed   {entry.removed_at:%Y-%m-%d %H:%M:%S}: its instances are no longer in the spool")
-    console.print(f"state     {entry.state.value}{f': {entry.reason}' if entry.reason else ''}")
-    for outcome in entry.outcomes:
-        console.print(f"task      {outcome.task_name} revision {outcome.task_revision}: {outcome.state.value}")
-        console.print(f"          SEG {outcome.segmentation_instance_uid or 'none'}")
-        console.print(f"          SR  {outcome.report_instance_uid or 'none'}")
-        if outcome.report_instance_uid in replaced:
-            console.print(f"          it replaces SR {replaced[outcome.report_instance_uid]}")
-        stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in outcome.seconds.items())
-        console.print(f"          {stages}")
-        kept = rejected_folder(result_folder(outbox, entry.key, outcome.task_name))
-        if kept.is_dir():
-            console.print(f"          not let out by the checks, kept for a look: {kept}")
-        for one in (one for one in deliveries if one.task_name == outcome.task_name):
-            details = ", ".join(filter(None, (next_step(one), one.reason)))
-            console.print(f"          to {one.destination}: {one.state.value}, {one.tries} tries, {details}")
-    for warning in entry.warnings:
-        console.print(f"warning   {warning.time:%Y-%m-%d %H:%M:%S} {warning.text}")
-
-
-def _print_shadows(entry: SeriesEntry, kept: Path) -> None:
-    console = plain_console()
-    for shadow in entry.shadows:
-        console.print(f"shadow    {shadow.task_name} revision {shadow.task_revision}: {_shadow_text(shadow)}")
-        console.print(f"          SEG {shadow.segmentation_instance_uid or 'none'}")
-        console.print(f"          SR  {shadow.report_instance_uid or 'none'}")
-        if shadow.state is ShadowState.KEPT:
-            console.print(f"          not sent; kept in {result_folder(kept, entry.key, shadow.task_name)}")
-
-
-def _shadow_text(shadow: ShadowOutcome) -> str:
-    return f"{shadow.state.value}{f': {shadow.reason}' if shadow.reason else ''}"
-
-
-def _print_corrections(links: Sequence[CorrectionLink], series_instance_uid: str) -> None:
-    console = plain_console()
-    for one in links:
-        what = f"task {one.task_name} revision {one.task_revision}, labels {', '.join(map(str, one.labels))}"
-        if one.series_instance_uid == series_instance_uid:
-            console.print(f"corrects  {what} on series {one.source} ({one.result_instance_uid})")
-        else:
-            console.print(f"corrected {what} by series {one.series_instance_uid} ({one.instance_uid})")
