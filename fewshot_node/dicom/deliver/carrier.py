@@ -1,11 +1,12 @@
 """What a carrier is: it brings files to one destination and tells by what it knows that they are there."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from fewshot_node.dicom.ledger import Confirmation
+from fewshot_node.errors import DeliveryError
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +42,10 @@ class Carrier(Protocol):
             A file or a setting is no good: another try is pointless.
         """
         ...
+
+
+def not_listed(peer: str, absent: Collection[str]) -> DeliveryError:
+    """Return the error of a destination that took instances and does not list them afterwards."""
+    return DeliveryError(
+        f"{peer} took instance {min(absent)} and does not list it ({len(absent)} in all): look at its log"
+    )

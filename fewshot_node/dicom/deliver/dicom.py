@@ -6,12 +6,12 @@ from pathlib import Path
 
 from fewshot_node.config import PacsSettings
 from fewshot_node.dicom.association import peer_name
-from fewshot_node.dicom.deliver.carrier import Receipt
+from fewshot_node.dicom.deliver.carrier import Receipt, not_listed
 from fewshot_node.dicom.deliver.commitment import request_commitment
 from fewshot_node.dicom.ledger import Confirmation
 from fewshot_node.dicom.query import InstanceReference, missing_instances, read_reference
 from fewshot_node.dicom.send import store
-from fewshot_node.errors import DeliveryError, UnsupportedError
+from fewshot_node.errors import UnsupportedError
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,5 @@ class DicomCarrier:
         except UnsupportedError:
             return Receipt(Confirmation.STATUS)
         if absent:
-            message = f"{peer_name(self._peer)} took instance {absent[0]} and does not list it ({len(absent)} in all)"
-            raise DeliveryError(f"{message}: look at its log")
+            raise not_listed(peer_name(self._peer), absent)
         return Receipt(Confirmation.FIND)

@@ -13,7 +13,7 @@ from dicomweb_client.web import DICOMwebClient
 from requests.adapters import HTTPAdapter
 
 from fewshot_node.config import ClientTlsSettings, StowDestination
-from fewshot_node.dicom.deliver.carrier import Receipt
+from fewshot_node.dicom.deliver.carrier import Receipt, not_listed
 from fewshot_node.dicom.ledger import Confirmation
 from fewshot_node.dicom.query import InstanceReference, read_reference
 from fewshot_node.dicom.tls import client_context
@@ -60,8 +60,7 @@ class WebCarrier:
             self._ask("STOW-RS", lambda: self._client.store_instances(datasets))
             absent = self._missing(list(references))
         if absent:
-            message = f"{self._name} took instance {min(absent)} and does not list it ({len(absent)} in all)"
-            raise DeliveryError(f"{message}: look at its log")
+            raise not_listed(self._name, absent)
         return Receipt(Confirmation.QIDO)
 
     def _missing(self, references: Sequence[InstanceReference]) -> set[str]:
