@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from io import BytesIO
-from types import TracebackType
 from typing import Any, cast
 
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -25,6 +24,7 @@ from fewshot_node.config import MonitorSettings
 from fewshot_node.dicom.listening import listening_on
 from fewshot_node.dicom.monitor.health import OK, Check, Health
 from fewshot_node.dicom.monitor.metrics import IntakeMetrics
+from fewshot_node.dicom.running import Running
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ Page = Callable[[], tuple[HTTPStatus, str, bytes]]
 """Gives the status, the content type and the body of an answer."""
 
 
-class MonitorServer:
+class MonitorServer(Running):
     """Serves health and metrics while the context is entered; without a port it does nothing.
 
     Parameters
@@ -58,7 +58,7 @@ class MonitorServer:
         """The port that is listened on, the real one when the settings say 0; None when nothing is served."""
         return None if self._server is None else int(self._server.server_address[1])
 
-    def __enter__(self) -> "MonitorServer":
+    def start(self) -> None:
         """Begin to listen.
 
         Raises
@@ -69,15 +69,13 @@ class MonitorServer:
             The address is not this machine's.
         """
         if self._settings.port is None:
-            return self
+            return
         self._server = _listen(self._settings, {"/metrics": self._show_metrics, "/healthz": self._show_health})
         threading.Thread(target=self._server.serve_forever, args=(0.1,), name="monitor", daemon=True).start()
         logger.info("health and metrics at http://%s:%s", self._settings.host, self.port)
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def stop(self) -> None:
+        """Close the port; harmless when not started."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()

@@ -5,16 +5,16 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from types import TracebackType
 
 from fewshot_node.dicom.listening import listening_on
+from fewshot_node.dicom.running import Running
 
 logger = logging.getLogger(__name__)
 _BACKLOG = 256
 _WITHOUT_DESCRIPTORS_S = 0.2
 
 
-class Listener:
+class Listener(Running):
     """Accepts connections and hands each over, with the address that it comes from.
 
     Parameters
@@ -46,17 +46,17 @@ class Listener:
         """Whether connections are being accepted."""
         return self._thread.is_alive()
 
-    def __enter__(self) -> "Listener":
+    def start(self) -> None:
+        """Begin to accept."""
         self._thread.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def stop(self) -> None:
+        """Close the socket that is listened on; what was handed over goes on."""
         self._stopping.set()
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         self._socket.close()
 
     def _run(self) -> None:

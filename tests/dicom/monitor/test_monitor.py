@@ -382,13 +382,13 @@ def test_a_port_that_is_taken_names_the_setting() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(PortInUseError, match=rf"127\.0\.0\.1:{port} .* monitor\.port"):
-            MonitorServer(MonitorSettings(port=port), IntakeMetrics(), {}).__enter__()
+            MonitorServer(MonitorSettings(port=port), IntakeMetrics(), {}).start()
 
 
 def test_an_address_of_another_machine_names_the_settings() -> None:
     settings = MonitorSettings(host="192.0.2.1", port=0)
     with pytest.raises(ConfigurationError, match=r"monitor\.host"):
-        MonitorServer(settings, IntakeMetrics(), {}).__enter__()
+        MonitorServer(settings, IntakeMetrics(), {}).start()
 
 
 def test_the_port_is_free_again_afterwards() -> None:
