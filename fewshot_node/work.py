@@ -11,13 +11,13 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from types import TracebackType
 from typing import TypeVar
 
 from fewshot_node.dicom.deliver.address import destinations_of
 from fewshot_node.dicom.deliver.attempts import Attempts
 from fewshot_node.dicom.deliver.parcels import pack
 from fewshot_node.dicom.ledger import Ledger, Parcel, SeriesState, ShadowOutcome, TaskOutcome, utc_now
+from fewshot_node.dicom.periodic import Periodic
 from fewshot_node.errors import FewshotNodeError, LostClaimError, RetryableError
 from fewshot_node.models import Models
 from fewshot_node.node import Node
@@ -141,7 +141,7 @@ def _finish(ledger: Ledger, key: SeriesKey, claimant: str, ending: _Ending) -> S
     return ending.state
 
 
-class _Lease:
+class _Lease(Periodic):
     """Keeps a claim alive in a thread, and stops the work when it is lost.
 
     Parameters
@@ -151,20 +151,11 @@ class _Lease:
     """
 
     def __init__(self, key: SeriesKey, prolong: Callable[[float], bool], seconds: float) -> None:
+        failing = f"series {key}: the claim could not be renewed"
+        super().__init__("lease", self._renew, seconds / 3, failing, at_once=False)
         self.seconds = seconds
         self._key, self._prolong = key, prolong
-        self._ended, self._lost = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
-
-    def __enter__(self) -> "_Lease":
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
+        self._lost = threading.Event()
 
     def guard(self, step: StepRunner) -> StepRunner:
         """Return a runner that begins no stage once the claim is lost, and lets no foreign error out."""
@@ -177,10 +168,5 @@ class _Lease:
         return run
 
     def _renew(self) -> None:
-        while not self._ended.wait(self.seconds / 3):
-            try:
-                if not self._prolong(self.seconds):
-                    self._lost.set()
-                    return
-            except RetryableError as error:
-                logger.warning("series %s: the claim could not be renewed: %s", self._key, error)
+        if not self._lost.is_set() and not self._prolong(self.seconds):
+            self._lost.set()
