@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fewshot_node.errors import EvaluationError
 from fewshot_node.records import Code, Label, LabelArray, TaskKind
 
-ANATOMICAL_STRUCTURE = Code("123037004", "SCT", "Anatomical Structure")
+ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
 _IMAGE_ENDS = (".image.png", ".image.nii.gz")
 
 

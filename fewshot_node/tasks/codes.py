@@ -19,7 +19,10 @@ SNOMED_CT = "SCT"
 PRIVATE_SCHEME = "99FEWSHOT"
 """Coding scheme designator of concepts that this node makes up; "99" marks a private one (PS3.3 8.2)."""
 
-ANATOMICAL_STRUCTURE = Code("123037004", SNOMED_CT, "Anatomical Structure")
+ANATOMICAL_STRUCTURE = Code("91723000", SNOMED_CT, "Anatomical Structure")
+"""This category and the two below are those of PS3.16 CID 7150."""
+_BODY_STRUCTURE = Code("123037004", SNOMED_CT, "Anatomical Structure")
+"""What earlier versions gave tasks in its place; PS3.16 has that code as "Body structure"."""
 ABNORMAL_STRUCTURE = Code("49755003", SNOMED_CT, "Morphologically Abnormal Structure")
 SPATIAL_CONCEPT = Code("309825002", SNOMED_CT, "Spatial and Relational Concept")
 SIDES = {"left": Code("7771000", SNOMED_CT, "Left"), "right": Code("24028007", SNOMED_CT, "Right")}
@@ -57,6 +60,11 @@ def resolve_label(value: int, name: str, code: str | None = None) -> Label:
     type_ = _parse_code(code) if code is not None else _look_up(value, name)
     category = ABNORMAL_STRUCTURE if _is_lesion(type_) else ANATOMICAL_STRUCTURE
     return _label(value, name, category, type_)
+
+
+def with_standard_category(label: Label) -> Label:
+    """Return a label with the category of anatomy that CID 7150 has, where it has that of earlier versions."""
+    return replace(label, category=ANATOMICAL_STRUCTURE) if label.category == _BODY_STRUCTURE else label
 
 
 def resolve_landmark(value: int, name: str, code: str | None = None) -> Label:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fewshot_node.disk import whole_folder
 from fewshot_node.errors import TaskError
+from fewshot_node.tasks.codes import with_standard_category
 from fewshot_node.tasks.storage import file_digest, folder_digests, read_json, write_json
 from fewshot_node.tasks.task import PublishedTask, definition_from_data
 from fewshot_node.uids import digest_parts
@@ -103,8 +105,10 @@ def load_revision(folder: Path) -> PublishedTask:
         raise TaskError(f"{folder / _MANIFEST} is no manifest of this version: {_REMEDY}") from error
     _verify(manifest, folder)
     source = folder / "definition.json"
+    definition = definition_from_data(read_json(source), str(source))
     return PublishedTask(
-        definition=definition_from_data(read_json(source), str(source)),
+        # The file stays as it was sealed; what is written from now on has the category of the standard.
+        definition=replace(definition, labels=tuple(with_standard_category(label) for label in definition.labels)),
         revision=manifest.revision,
         digest=manifest.digest,
         adapter=load_adapter(folder / "adapter.safetensors"),

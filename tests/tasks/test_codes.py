@@ -1,4 +1,5 @@
 import pytest
+from pydicom.sr.codedict import codes
 
 from fewshot_node.errors import AmbiguousLabelError, TaskError
 from fewshot_node.records import Code, TaskKind
@@ -22,7 +23,7 @@ from fewshot_node.tasks.codes import parse_label, resolve_label, resolve_landmar
 def test_name_finds_its_snomed_code(name: str, value: str) -> None:
     label = resolve_label(1, name)
     assert (label.type.value, label.type.scheme, label.name) == (value, "SCT", name)
-    assert label.category == Code("123037004", "SCT", "Anatomical Structure")
+    assert label.category == Code("91723000", "SCT", "Anatomical Structure")
 
 
 def test_side_stays_in_the_name() -> None:
@@ -156,3 +157,13 @@ def test_the_side_of_the_name_counts_before_that_of_the_region() -> None:
 def test_an_unknown_region_is_named_with_the_way_out(region: str) -> None:
     with pytest.raises(TaskError, match=r"where label 3=Cyst lies, is not one structure.*3=Cyst@SCT:64033007:Kidney"):
         parse_label(f"3=Cyst@{region}")
+
+
+def test_categories_are_those_of_the_standard() -> None:
+    """PS3.16 CID 7150, as pydicom carries it."""
+    given = {label.category for label in (parse_label("1=Liver"), parse_label("2=Cyst"))}
+    given.add(resolve_landmark(3, "Tip of the needle").category)
+    concepts = (getattr(codes.cid7150, name) for name in dir(codes.cid7150) if name[0].isupper())
+    listed = {Code(one.value, one.scheme_designator, one.meaning) for one in concepts}
+    assert len(given) == 3
+    assert given <= listed

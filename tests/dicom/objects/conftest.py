@@ -235,7 +235,7 @@ def any_spec(request: pytest.FixtureRequest) -> SeriesSpec:
     return SeriesSpec(**kinds[request.param])
 
 
-ANATOMY = Code("123037004", "SCT", "Anatomical Structure")
+ANATOMY = Code("91723000", "SCT", "Anatomical Structure")
 LIVER = Label(1, "liver", ANATOMY, Code("10200004", "SCT", "Liver"))
 KIDNEY = Label(7, "left kidney", ANATOMY, Code("64033007", "SCT", "Kidney"), Code("818983003", "SCT", "Abdomen"))
 SPLEEN = Label(12, "spleen", ANATOMY, Code("78961009", "SCT", "Spleen"))
