@@ -90,7 +90,7 @@ def read_standing(folder: Path, revisions: Sequence[int]) -> Standing:
     """
     path = folder / STANDING
     if not path.exists():
-        return Standing(live=revisions[-1] if revisions else None)
+        return _of_earlier_version(revisions)
     remedy = f"say which one is to be live (task go-live {folder.name} REVISION)"
     try:
         standing = Standing.model_validate(read_json(path))
@@ -100,6 +100,17 @@ def read_standing(folder: Path, revisions: Sequence[int]) -> Standing:
     if lost:
         raise TaskError(f"{path} names revision {lost[0]}, which is not there: restore it from a backup, or {remedy}")
     return standing
+
+
+def _of_earlier_version(revisions: Sequence[int]) -> Standing:
+    """Return what was so without a standing: each revision was live from its publishing to that of the next."""
+    history = tuple(
+        Change(
+            time="formerly", who="an earlier version", what=f"published as revision {one}, live", live=one, shadow=None
+        )
+        for one in revisions
+    )
+    return Standing(live=revisions[-1] if revisions else None, history=history)
 
 
 def write_standing(folder: Path, standing: Standing) -> None:

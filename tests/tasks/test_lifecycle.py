@@ -218,6 +218,16 @@ def test_a_task_of_an_earlier_version_has_its_newest_revision_live(registry: Reg
     assert running(registry) == [(2, False), (3, True)]
 
 
+def test_what_was_live_in_an_earlier_version_is_rolled_back_to(registry: Registry) -> None:
+    for _ in range(3):
+        registry.publish(NAME)
+    (registry.root / NAME / "standing.json").unlink()
+    lifecycle = registry.lifecycle(NAME)
+    lifecycle.put_in_shadow(2)
+    assert lifecycle.rollback() == 2
+    assert lifecycle.rollback(1) == 1
+
+
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", '{"schema_version": 9}', '{"live": 0}', '{"live": "../1"}', "\0" * 99]
 )
