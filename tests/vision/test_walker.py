@@ -90,3 +90,14 @@ def test_negative_points_hold_the_walker_back():
     assert masks[51:70, 57:60].any()
     assert not stopped[51:70, 57:60].any()
     assert stopped[60, 30] == 1
+
+
+def test_where_the_image_shows_another_edge_the_adapter_is_heard_too():
+    """Within an organ of faint outline lies a bright part: its edge must not become the organ's."""
+    organ, bright = disc(64, 64, 30), disc(64, 64, 22)
+    image = np.random.default_rng(0).normal(0, 2, (1, 128, 128)) + 4.0 * organ + 100.0 * bright
+    soft = ndimage.gaussian_filter(np.where(organ, 6.0, -6.0)[2::4, 2::4], 0.7)
+    scores = np.stack([np.zeros_like(soft), soft])[None].astype(np.float32)
+    found = Localization(organ[None].astype(np.uint8) * 3, scores, (3,))
+    masks = refine(image.astype(np.float32), "MR", found, place_prompts(found, PromptSettings("ours")), None, WALKER)
+    assert intersection_over_union(masks.label_map[0] == 3, organ) > 0.85

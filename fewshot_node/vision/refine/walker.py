@@ -1,4 +1,8 @@
-"""The classical control: a random walker seeded by the prompts and by what the adapter is sure of."""
+"""The classical control: a random walker seeded by the prompts and by what the adapter is sure of.
+
+The walker knows the image's edges and nothing of anatomy, the adapter the other way round: where an organ's border is
+faint, the walker alone leaks or shrinks. Their odds are therefore added, as of two independent witnesses.
+"""
 
 import math
 from collections.abc import Sequence
@@ -14,8 +18,10 @@ from fewshot_node.vision.prompts.regions import log_odds, on_slice
 
 _BETA = 130.0
 _TOLERANCE = 1e-3
-# The largest probability decides; that a loose tolerance leaves one a little beyond 0..1 is no reason to warn.
+# That a loose tolerance leaves a probability a little beyond 0..1 is no reason to warn.
 _PROBABILITY_SLACK = 1.0
+# The walker is never surer than this of what it was not told: neither witness can silence the other.
+_LEAST_PROBABILITY = 0.02
 _BAND_SHARE = 0.35
 _MIN_BAND_PX = 3.0
 
@@ -27,7 +33,8 @@ def walk(image: NDArray[np.float32], prompts: Sequence[Prompts], localization: L
 
     A region's core, its pixels with at least the region's median log-odds and the positive points belong to it;
     what lies outside a band around all regions, what the adapter gives to none with the same certainty and the
-    negative points are background. The walker (Grady 2006) divides the rest by the image's edges.
+    negative points are background. The walker (Grady 2006) divides the rest by the image's edges; a region has the
+    pixels where its log-odds there and the adapter's have the highest sum above 0.
 
     Parameters
     ----------
@@ -37,27 +44,37 @@ def walk(image: NDArray[np.float32], prompts: Sequence[Prompts], localization: L
         Of one slice and one draw.
     """
     part = _crop(prompts)
-    data = image[0][part]
-    seeds = _seeds(prompts, localization, part)
-    found = _walk_crop(data, seeds)
+    odds = [_adapter_odds(prompt, localization, part) for prompt in prompts]
+    walked = _walked(image[0][part], _seeds(prompts, odds, part))
+    if not walked:
+        return [prompt.coarse_mask.copy() for prompt in prompts]
+    # A region may have lost all its seeds to others' points: then it has no pixel.
+    summed = np.stack([own + walked.get(number, -np.inf) for number, own in enumerate(odds, start=_FIRST_REGION)])
+    winner = np.where(summed.max(axis=0) > 0, summed.argmax(axis=0), -1)
     masks = []
-    for number, prompt in enumerate(prompts, start=_FIRST_REGION):
+    for index, prompt in enumerate(prompts):
         mask = np.zeros_like(prompt.coarse_mask)
-        mask[part] = found == number if found is not None else prompt.coarse_mask[part]
+        mask[part] = winner == index
         masks.append(mask)
     return masks
 
 
-def _walk_crop(data: NDArray[np.float32], seeds: NDArray[np.int32]) -> NDArray[np.int32] | None:
-    """Return the seeds' numbers everywhere; None where seeds or image leave nothing to divide."""
+def _walked(data: NDArray[np.float32], seeds: NDArray[np.int32]) -> dict[int, NDArray[np.float64]]:
+    """Return each seed number's log-odds everywhere; nothing where seeds or image leave nothing to divide."""
     kinds = np.unique(seeds)
     if kinds[0] != _UNSEEDED or len(kinds) < 3 or float(np.ptp(data)) < 1e-6:
-        return None
-    consecutive = np.searchsorted(kinds, seeds)  # a region may have lost all its seeds to others' points
-    found: NDArray[np.int32] = kinds[
-        random_walker(data, consecutive, beta=_BETA, mode="cg_j", tol=_TOLERANCE, prob_tol=_PROBABILITY_SLACK)
-    ]
-    return found
+        return {}
+    consecutive = np.searchsorted(kinds, seeds)
+    shares = random_walker(
+        data, consecutive, beta=_BETA, mode="cg_j", tol=_TOLERANCE, prob_tol=_PROBABILITY_SLACK, return_full_prob=True
+    )
+    bounded = np.clip(shares, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
+    return dict(zip(kinds[1:].tolist(), np.log(bounded) - np.log1p(-bounded), strict=True))
+
+
+def _adapter_odds(prompt: Prompts, localization: Localization, part: tuple[slice, slice]) -> NDArray[np.float32]:
+    odds = log_odds(localization, prompt.slice_index, prompt.label_value)
+    return on_slice(odds, prompt.coarse_mask.shape)[part]
 
 
 def _crop(prompts: Sequence[Prompts]) -> tuple[slice, slice]:
@@ -66,16 +83,17 @@ def _crop(prompts: Sequence[Prompts]) -> tuple[slice, slice]:
     return window(together, max(reach_px(prompt.coarse_mask) for prompt in prompts) + 1)
 
 
-def _seeds(prompts: Sequence[Prompts], localization: Localization, part: tuple[slice, slice]) -> NDArray[np.int32]:
+def _seeds(
+    prompts: Sequence[Prompts], odds: Sequence[NDArray[np.float32]], part: tuple[slice, slice]
+) -> NDArray[np.int32]:
     masks = [prompt.coarse_mask[part] for prompt in prompts]
     seeds = np.full(masks[0].shape, _BACKGROUND, dtype=np.int32)
     unsure = np.zeros(masks[0].shape, dtype=bool)
     inner = []
-    for prompt, mask in zip(prompts, masks, strict=True):
-        odds = on_slice(log_odds(localization, prompt.slice_index, prompt.label_value), prompt.coarse_mask.shape)[part]
-        typical = max(float(np.median(odds[mask])), 0.0)
-        unsure |= mask | (_band(mask) & (odds > -typical))
-        inner.append(mask & (_core(mask) | (odds >= typical if typical else False)))
+    for own, mask in zip(odds, masks, strict=True):
+        typical = max(float(np.median(own[mask])), 0.0)
+        unsure |= mask | (_band(mask) & (own > -typical))
+        inner.append(mask & (_core(mask) | (own >= typical if typical else False)))
     seeds[unsure] = _UNSEEDED
     for number, sure in enumerate(inner, start=_FIRST_REGION):
         seeds[sure] = number
