@@ -6,15 +6,21 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_softmax, softmax
 
 from fewshot_node.errors import TaskError
 from fewshot_node.records import FeatureMap, LabelArray, Landmark, Localization
+from fewshot_node.vision.adapters.arrangement import foretold_places, nearness
 from fewshot_node.vision.adapters.calibration import margin, presence
+from fewshot_node.vision.adapters.context import ContextAdapter
 from fewshot_node.vision.adapters.support import Adapter
 from fewshot_node.vision.localize import smooth_over_slices
 
 DISC_SHARE = 0.02
 """Default radius of a disc as a share of the image's long side."""
+
+# Where a figure foretells a landmark, log shares below it are all alike: the foretold place decides.
+_LEAST_LOG_SHARE = math.log(1e-4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +35,15 @@ class LandmarkSettings:
         Radius, in cells of the feature grid, of the neighbourhood whose centroid is the landmark.
     smoothing_mm
         As `CleaningSettings.smoothing_mm`.
+    as_figure
+        A landmark is sought near where a template's landmarks, fitted as one figure to what all of them show, foretell
+        it (`adapters.arrangement`). Only the adapter `context`, with all labels in one head, keeps those figures.
     """
 
     min_confidence: float = 0.5
     reach_cells: float = 3.0
     smoothing_mm: float = 1.0
+    as_figure: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_confidence <= 1 or self.reach_cells <= 0:
@@ -84,8 +94,10 @@ def locate_landmarks(
     scores = smooth_over_slices(adapter.scores(features), spacing_mm[0], settings.smoothing_mm)
     label_map = np.zeros((len(scores), *features.image_shape), dtype=np.uint8)
     landmarks = []
+    places = _foretold(scores, adapter) if settings.as_figure else None
     for channel, value in enumerate(adapter.label_values, start=1):
-        _, place = find_peak(margin(scores, channel), settings.reach_cells)
+        heights = _heights(scores, channel, None if places is None else places[channel - 1])
+        _, place = find_peak(heights, settings.reach_cells)
         threshold, spread = (float(number) for number in adapter.peak_thresholds[channel - 1])
         confidence = _sigmoid((presence(scores, channel) - threshold) / spread)
         index = _to_image(place, scores.shape[-2:], features.image_shape)
@@ -94,6 +106,21 @@ def locate_landmarks(
     for landmark in sorted(landmarks, key=lambda found: found.confidence):
         _draw_disc(label_map, landmark)
     return Localization(label_map, scores, adapter.label_values, tuple(landmarks))
+
+
+def _foretold(scores: NDArray[np.float32], adapter: Adapter) -> NDArray[np.float64] | None:
+    """Return where each label should lie, (labels, 2); None where the adapter keeps no figures."""
+    if not isinstance(adapter, ContextAdapter):
+        return None
+    return foretold_places(softmax(scores, axis=1)[:, 1:].max(axis=0), adapter.figures)
+
+
+def _heights(scores: NDArray[np.float32], channel: int, place: NDArray[np.float64] | None) -> NDArray[np.float32]:
+    """Return a label's map to find its peak in, (slices, h, w), from (slices, labels + 1, h, w)."""
+    if place is None or np.isnan(place).any():
+        return margin(scores, channel)
+    log_shares: NDArray[np.float32] = log_softmax(scores, axis=1)[:, channel]
+    return np.maximum(log_shares, np.float32(_LEAST_LOG_SHARE)) + nearness(place, scores.shape[2:])
 
 
 def find_peak(heights: NDArray[np.float32], reach_cells: float) -> tuple[float, tuple[float, float, float]]:

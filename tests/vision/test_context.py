@@ -89,3 +89,26 @@ def test_the_last_variant_of_a_slice_calibrates_and_is_not_trained_on() -> None:
     head, other = first.tensors(), second.tensors()
     assert all(bool((head[name] == other[name]).all()) for name in head if name.startswith("head."))
     assert bool((head["peaks"] != other["peaks"]).any())
+
+
+def test_what_a_weight_gave_a_rare_label_is_taken_back_as_far_as_it_was_learnt() -> None:
+    """Weights go with one over the root of a class's share, so a label's is known without the head."""
+    support = support_of(1, slices=12)
+    ids = np.repeat(np.arange(4), 3)
+    trained = np.arange(12) % 3 < 2
+    settings = AdapterSettings(name="context", steps=60)
+    learnt = fit_adapter(Support(support.features, support.labels, ids, (1, 2), slice_ids=ids), settings)
+    offsets = learnt.tensors()["offsets"].numpy()
+    share = np.array([(support.labels[trained] == value).mean() for value in (0, 1, 2)]) + 1e-4
+    whole = 0.5 * np.log(share[1:] / share[0])
+    assert offsets[0] == 0
+    assert (offsets[1:] >= whole - 1e-4).all()
+    assert (offsets[1:] < 0.5 * whole).all()
+
+
+def test_of_a_label_that_was_not_learnt_nothing_is_taken_back() -> None:
+    support = support_of(1, slices=6)
+    ids = np.array([0, 0, 0, 1, 1, 1])
+    settings = AdapterSettings(name="context", steps=1)
+    adapter = fit_adapter(Support(support.features, support.labels, ids, (1, 2), slice_ids=ids), settings)
+    assert adapter.tensors()["offsets"].tolist() == [0.0, 0.0, 0.0]

@@ -71,7 +71,9 @@ def _best_offset(margin: FloatMap, truth: NDArray[np.bool_]) -> float:
     return float(_OFFSETS[int(np.argmax(gains))])
 
 
-def peak_threshold(peaks: Sequence[float], shown: Sequence[bool]) -> tuple[float, float]:
+def peak_threshold(
+    peaks: Sequence[float], shown: Sequence[bool], deviations: float = _DEVIATIONS
+) -> tuple[float, float]:
     """Return the peak height that tells a present landmark from an absent one, and its spread.
 
     Parameters
@@ -80,11 +82,13 @@ def peak_threshold(peaks: Sequence[float], shown: Sequence[bool]) -> tuple[float
         A label's `presence` in each held-out slice.
     shown
         Whether the slice really shows the label.
+    deviations
+        How far below a usual peak a label is still present.
 
     Returns
     -------
     tuple
-        Half way between the mean peak with the label and the mean one without, but at least three
+        Half way between the mean peak with the label and the mean one without, but at least so many
         deviations below the mean peak with the label: where the templates cannot tell, or show no negative
         slice, only what is clearly unlike them is absent.
     """
@@ -95,7 +99,7 @@ def peak_threshold(peaks: Sequence[float], shown: Sequence[bool]) -> tuple[float
     present = float(np.mean(with_label))
     deviation = max(float(np.std(with_label)), _LEAST_DEVIATION)
     between = (present + float(np.mean(without))) / 2 if without else present
-    threshold = min(between, present - _DEVIATIONS * deviation)
+    threshold = min(between, present - deviations * deviation)
     return threshold, (present - threshold) / 2
 
 

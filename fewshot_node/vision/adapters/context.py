@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fewshot_node.records import FeatureMap, FloatArray
-from fewshot_node.vision.adapters.calibration import peak_threshold, presence
+from fewshot_node.vision.adapters.arrangement import arrangements
+from fewshot_node.vision.adapters.calibration import Calibration, peak_threshold, presence
 from fewshot_node.vision.adapters.settings import AdapterSettings
 from fewshot_node.vision.adapters.support import Support
 from fewshot_node.vision.encode import autocast
@@ -34,6 +35,11 @@ _WEIGHT_DECAY = 1e-2
 _WARMUP_STEPS = 20
 # A rare label weighs more, but with the square root: a label of three cells must not drown the rest.
 _LEAST_SHARE = 1e-4
+# Overlap of a kept-out variant below which a label counts as not learnt.
+_LEAST_OVERLAP = 0.6
+# Variants of slices that were trained on peak far higher than another patient does: three deviations below them, a
+# third of the landmarks that new patients show counted as absent.
+_DEVIATIONS = 5.0
 _SLICES_AT_ONCE = 8
 
 
@@ -97,18 +103,19 @@ def _places(height: int, width: int) -> Tensor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ContextAdapter:
-    """A trained `ContextHead`.
+    """A trained `ContextHead`, and what the variants that it was not trained on say of its scores.
 
     Attributes
     ----------
-    peaks
-        float32 (labels, 2): see `Adapter.peak_thresholds`.
+    figures
+        float32 (templates, labels, 2): how each template's labels lie, see `arrangements`.
     """
 
     settings: AdapterSettings
     label_values: tuple[int, ...]
     head: ContextHead
-    peaks: Tensor
+    calibration: Calibration
+    figures: NDArray[np.float32]
 
     @property
     def name(self) -> str:
@@ -118,10 +125,10 @@ class ContextAdapter:
     @property
     def peak_thresholds(self) -> NDArray[np.float32]:
         """float32 (labels, 2): calibrated on variants of the templates that were not trained on."""
-        return self.peaks.numpy()
+        return self.calibration.peaks.numpy()
 
     def scores(self, features: FeatureMap | FloatArray) -> NDArray[np.float32]:
-        """Return log shares of each class."""
+        """Return log shares of each class, offsets included."""
         array = features.array if isinstance(features, FeatureMap) else features
         scores = np.empty((len(array), len(self.label_values) + 1, *array.shape[1:3]), dtype=np.float32)
         for start in range(0, len(array), _SLICES_AT_ONCE):
@@ -135,13 +142,14 @@ class ContextAdapter:
         top, left = _margins(rows, columns)
         with torch.inference_mode(), autocast(torch.device("cpu")):
             logits = self.head(self.head.standardise(square))
-        shares = functional.log_softmax(logits.float(), dim=1)
-        return shares[:, :, top : top + rows, left : left + columns].numpy()
+        scores = functional.log_softmax(logits.float(), dim=1) + self.calibration.offsets[:, None, None]
+        return scores[:, :, top : top + rows, left : left + columns].numpy()
 
     def tensors(self) -> Mapping[str, Tensor]:
         """Return head and calibration."""
         head = {f"head.{name}": value.detach() for name, value in self.head.state_dict().items()}
-        return head | {"peaks": self.peaks}
+        figures = torch.from_numpy(self.figures)
+        return head | {"offsets": self.calibration.offsets, "peaks": self.calibration.peaks, "figures": figures}
 
     @classmethod
     def from_tensors(
@@ -152,7 +160,9 @@ class ContextAdapter:
         head.load_state_dict(
             {name.removeprefix("head."): value for name, value in tensors.items() if name.startswith("head.")}
         )
-        return cls(settings, label_values, head.eval().requires_grad_(False), tensors["peaks"])
+        calibration = Calibration(tensors["offsets"], tensors["peaks"])
+        figures = tensors["figures"].numpy()
+        return cls(settings, label_values, head.eval().requires_grad_(False), calibration, figures)
 
 
 def square_canvas(features: NDArray[Cell]) -> NDArray[Cell]:
@@ -174,11 +184,15 @@ def fit_context(support: Support, settings: AdapterSettings) -> ContextAdapter:
     """
     features, cover = square_canvas(support.features), _cover(support)
     trained, kept_out = _split(support)
-    head = _train(features[trained], cover[trained], settings)
+    weights = _class_weights(cover[trained])
+    head = _train(features[trained], cover[trained], weights, settings)
     values = support.label_values
-    adapter = ContextAdapter(settings, values, head, torch.tensor([[0.0, 1.0]]).repeat(len(values), 1))
+    adapter = ContextAdapter(settings, values, head, Calibration.neutral(len(values)), arrangements(support))
     if kept_out.any():
-        adapter = replace(adapter, peaks=_peaks(adapter, features[kept_out], support.classes[kept_out]))
+        adapter = replace(
+            adapter,
+            calibration=_calibrate(adapter, features[kept_out], square_canvas(support.classes)[kept_out], weights),
+        )
     return adapter
 
 
@@ -216,13 +230,14 @@ def _split(support: Support) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     return ~kept_out, kept_out
 
 
-def _train(features: NDArray[np.floating], cover: NDArray[np.floating], settings: AdapterSettings) -> ContextHead:
+def _train(
+    features: NDArray[np.floating], cover: NDArray[np.floating], weights: Tensor, settings: AdapterSettings
+) -> ContextHead:
     generator = torch.Generator().manual_seed(settings.seed)
     head = _new_head(features, cover.shape[-1], settings)
     trained = [value for value in head.parameters() if value.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=_WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, settings.steps))
-    weights = _class_weights(cover)
     # Dropout draws from the global generator: seeded here, and given back as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
@@ -282,11 +297,32 @@ def context_loss(logits: Tensor, cover: Tensor, weights: Tensor) -> Tensor:
     return entropy + 1 - dice[1:].mean()
 
 
-def _peaks(adapter: ContextAdapter, features: NDArray[np.floating], classes: NDArray[np.int64]) -> Tensor:
-    """Calibrate each label's peak on (slices, h, w, channels) that the head has not seen."""
-    scores = [adapter.scores(one[None]) for one in features]
+def _calibrate(
+    adapter: ContextAdapter, features: NDArray[np.floating], classes: NDArray[np.int64], weights: Tensor
+) -> Calibration:
+    """Learn offsets and peaks from (slices, h, w, channels) that the head was not trained on."""
+    scores = np.concatenate([adapter.scores(one[None]) for one in features])
+    offsets = _unweighted(scores, classes, weights)
     peaks = []
-    for channel in range(1, len(adapter.label_values) + 1):
-        heights = [presence(one, channel) for one in scores]
-        peaks.append(peak_threshold(heights, [bool((one == channel).any()) for one in classes]))
-    return torch.tensor(peaks, dtype=torch.float32)
+    for channel in range(1, len(offsets)):
+        heights = [presence(one[None] + offsets[:, None, None], channel) for one in scores]
+        shown = [bool((one == channel).any()) for one in classes]
+        peaks.append(peak_threshold(heights, shown, _DEVIATIONS))
+    return Calibration(torch.from_numpy(offsets), torch.tensor(peaks, dtype=torch.float32))
+
+
+def _unweighted(scores: NDArray[np.float32], classes: NDArray[np.int64], weights: Tensor) -> NDArray[np.float32]:
+    """Return what to add to each channel to take back the weight that its class had in training.
+
+    Weights make a head say its labels too often. They are taken back as far as the head knows a label: all of a
+    weight where it outlines the kept-out variants exactly, nothing where it hardly finds them, for there a lack of
+    evidence already keeps the label small.
+    """
+    log_weights = torch.log(weights / weights[0]).numpy()
+    found = scores.argmax(axis=1)
+    offsets = np.zeros(len(log_weights), dtype=np.float32)
+    for channel in range(1, len(offsets)):
+        own, true = found == channel, classes == channel
+        overlap = (own & true).sum() / max(1, (own | true).sum())
+        offsets[channel] = -log_weights[channel] * max(0.0, (overlap - _LEAST_OVERLAP) / (1 - _LEAST_OVERLAP))
+    return offsets
