@@ -20,6 +20,9 @@ from fewshot_node.tasks.task import PublishedTask
 
 logger = logging.getLogger(__name__)
 
+IMPORTS = "imported"
+"""Folder beside a task's revisions with those from other sites that nobody has adopted yet: none is routed to."""
+
 Check = Callable[[Path], None]
 """Refuses the draft or the revision in a folder by raising TaskError."""
 
@@ -214,7 +217,9 @@ class Lifecycle:
         """Return the numbers of the revisions, of which there has to be one."""
         known = self.revisions()
         if not known:
-            raise TaskError(f"task {self._name} has no published revision: fit it and publish it")
+            waits = any((self._folder / IMPORTS).glob("[0-9]*"))
+            remedy = f"adopt what was imported (task show {self._name})" if waits else "fit it and publish it"
+            raise TaskError(f"task {self._name} has no published revision: {remedy}")
         return known
 
     def _next(self) -> int:

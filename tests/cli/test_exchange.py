@@ -53,6 +53,9 @@ def test_an_imported_task_is_looked_at_first(run: Run, home: Path, published: st
     file = tmp_path / "organs.task"
     run("task", "export", published, "--out", file)
     assert "(with --shadow it sends nothing at first)" in run("task", "import", file, "--as", "west").out
+    for early in (["go-live", "west"], ["go-live", "west", "1"], ["rollback", "west"]):
+        told = "task west has no published revision: adopt what was imported (task show west)"
+        assert told in run("task", *early).error
     refused = run("task", "adopt", "west", "1")
     assert (refused.status, refused.out) == (1, "")
     assert "task west was not crossvalidated, and this site asks for a crossvalidated score of 0.7" in refused.error

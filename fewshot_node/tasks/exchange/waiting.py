@@ -4,12 +4,10 @@ from pathlib import Path
 
 from fewshot_node.errors import UnknownTaskError
 from fewshot_node.tasks.approval import require_score, revision_score
+from fewshot_node.tasks.lifecycle import IMPORTS
 from fewshot_node.tasks.registry import Registry
 from fewshot_node.tasks.revision import load_revision
 from fewshot_node.tasks.task import PublishedTask
-
-_IMPORTS = "imported"
-"""Folder beside a task's revisions: nothing in it is ever routed to."""
 
 
 def waiting_revisions(registry: Registry, task: str) -> tuple[int, ...]:
@@ -22,7 +20,7 @@ def waiting_revisions(registry: Registry, task: str) -> tuple[int, ...]:
     """
     registry.definition(task)
     folders = revision_folders(registry.root / task)
-    return tuple(int(folder.name) for folder in folders if folder.parent.name == _IMPORTS)
+    return tuple(int(folder.name) for folder in folders if folder.parent.name == IMPORTS)
 
 
 def load_waiting(registry: Registry, task: str, revision: int) -> PublishedTask:
@@ -77,12 +75,12 @@ def adopt(
 
 def import_folder(task: Path, number: int) -> Path:
     """Return where an imported revision of the task in a folder waits."""
-    return task / _IMPORTS / f"{number:04d}"
+    return task / IMPORTS / f"{number:04d}"
 
 
 def revision_folders(task: Path) -> list[Path]:
     """Return the folders of all revisions of a task, those that wait to be adopted too, by number."""
     folders = [
-        path for where in ("revisions", _IMPORTS) for path in (task / where).glob("[0-9]*") if path.name.isdigit()
+        path for where in ("revisions", IMPORTS) for path in (task / where).glob("[0-9]*") if path.name.isdigit()
     ]
     return sorted(folders, key=lambda path: int(path.name))
