@@ -1,9 +1,22 @@
 """The context adapter: what only a head that looks around can tell."""
 
+from dataclasses import fields
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from fewshot_node.vision.adapters import AdapterSettings, Support, cover_of_cells, fit_adapter, square_canvas
+from fewshot_node.records import FeatureMap
+from fewshot_node.vision.adapters import (
+    AdapterSettings,
+    Support,
+    cover_of_cells,
+    fit_adapter,
+    load_adapter,
+    save_adapter,
+    square_canvas,
+)
+from fewshot_node.vision.landmarks import locate_landmarks
 
 CHANNELS = 6
 
@@ -112,3 +125,21 @@ def test_of_a_label_that_was_not_learnt_nothing_is_taken_back() -> None:
     settings = AdapterSettings(name="context", steps=1)
     adapter = fit_adapter(Support(support.features, support.labels, ids, (1, 2), slice_ids=ids), settings)
     assert adapter.tensors()["offsets"].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_what_an_earlier_version_stored_scores_as_it_did(tmp_path: Path) -> None:
+    """Published revisions of before there were offsets and figures go on."""
+    fitted = fit_adapter(support_of(1, slices=3), AdapterSettings(name="context", steps=2))
+    later = {"offsets", "figures"}
+    stored = {name: value for name, value in fitted.tensors().items() if name not in later}
+    earlier = type("Earlier", (type(fitted),), {"tensors": lambda self: stored})
+    parts = {one.name: getattr(fitted, one.name) for one in fields(fitted)}
+    save_adapter(earlier(**parts), tmp_path / "adapter.safetensors")
+    found = load_adapter(tmp_path / "adapter.safetensors")
+    query = support_of(2, slices=2).features
+    scores = found.scores(query)
+    np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1, atol=1e-4)
+    np.testing.assert_array_equal(scores, fitted.scores(query))
+    assert np.array_equal(found.peak_thresholds, fitted.peak_thresholds)
+    located = locate_landmarks(FeatureMap(query, (96, 96)), found, (1.0, 1.0, 1.0))
+    assert [one.label_value for one in located.landmarks] == [1, 2]

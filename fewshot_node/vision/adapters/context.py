@@ -155,13 +155,15 @@ class ContextAdapter:
     def from_tensors(
         cls, settings: AdapterSettings, label_values: tuple[int, ...], tensors: Mapping[str, Tensor]
     ) -> "ContextAdapter":
-        """Rebuild a stored adapter."""
+        """Rebuild a stored adapter; one of an earlier version has neither offsets nor figures, and scores as it did."""
         head = ContextHead(len(tensors["head.mean"]), settings.context_width, len(label_values) + 1)
         head.load_state_dict(
             {name.removeprefix("head."): value for name, value in tensors.items() if name.startswith("head.")}
         )
-        calibration = Calibration(tensors["offsets"], tensors["peaks"])
-        figures = tensors["figures"].numpy()
+        labels = len(label_values)
+        offsets = tensors.get("offsets", Calibration.neutral(labels).offsets)
+        figures = tensors.get("figures", torch.empty((0, labels, 2))).numpy()
+        calibration = Calibration(offsets, tensors["peaks"])
         return cls(settings, label_values, head.eval().requires_grad_(False), calibration, figures)
 
 
