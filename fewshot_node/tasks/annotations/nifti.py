@@ -31,6 +31,17 @@ def read(target: Target) -> Annotation:
     return Annotation(AnnotationFormat.NIFTI, value_regions(placed.label_map, {}), notes=placed.notes)
 
 
+def marks_nothing(path: Path) -> bool:
+    """Tell whether every voxel of a file is background.
+
+    Raises
+    ------
+    TemplateError
+        The file cannot be read as a label map.
+    """
+    return not _load(path).labels.any()
+
+
 def _load(path: Path) -> LabelVolume:
     try:
         image = _open(path)

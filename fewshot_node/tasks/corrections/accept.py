@@ -5,10 +5,8 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
-import nibabel
-import numpy as np
-
 from fewshot_node.errors import TemplateError
+from fewshot_node.tasks.annotations.nifti import marks_nothing
 from fewshot_node.tasks.corrections.proposals import Proposal, Proposals, ProposalState
 from fewshot_node.tasks.origin import TemplateOrigin
 from fewshot_node.tasks.registry import Registry
@@ -64,19 +62,14 @@ def reject(registry: Registry, task: str, name: str, by: str, reason: str = "") 
 
 def _read(proposal: Proposal, annotation: Path, definition: TaskDefinition, files: Sequence[Path]) -> Template:
     selection = TemplateSelection(name=proposal.name)
-    labels = None if _shows_nothing(annotation) else annotation
+    # A point that is left out was not corrected: points never say that nothing is there.
+    is_negative = annotation.suffix != ".json" and marks_nothing(annotation)
+    labels = None if is_negative else annotation
     template = read_template(files, labels, definition, selection)
     wanted = tuple(sorted({*template.slice_indices, *proposal.slices}))
     if wanted == template.slice_indices:
         return template
     return read_template(files, labels, definition, replace(selection, indices=wanted))
-
-
-def _shows_nothing(annotation: Path) -> bool:
-    if annotation.suffix == ".json":
-        return False  # a point that is left out was not corrected
-    image = nibabel.load(annotation)
-    return not np.asarray(image.dataobj).any()  # type: ignore[attr-defined]
 
 
 def _with_origin(template: Template, proposal: Proposal, by: str, images: str) -> Template:

@@ -110,6 +110,15 @@ def test_a_structure_that_was_removed_is_background_on_its_slices(
     assert not kept[(liver[most] > 0) & (spleen[most] == 0)].any()
 
 
+def test_an_annotation_that_was_damaged_is_named(bench: Bench, proposal: Proposal) -> None:
+    path = Proposals(bench.node.settings.tasks).annotation(proposal)
+    for damaged in (path.read_bytes()[:-30], b"no NIfTI", b""):
+        path.write_bytes(damaged)
+        with pytest.raises(TemplateError, match=r"labels\.nii\.gz"):
+            accept(bench.registry, "organs", proposal.name, "dr-grey", spooled(bench))
+    assert Proposals(bench.node.settings.tasks).get("organs", proposal.name).state is ProposalState.PROPOSED
+
+
 def masks_of(segmentation: Path, source: Example) -> NDArray[np.uint8]:
     """Masks as highdicom reads them: slices in the order of the files, rows, columns, segments."""
     uids = [pydicom.dcmread(path).SOPInstanceUID for path in source.files]
