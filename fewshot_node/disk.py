@@ -100,6 +100,19 @@ def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_folder(path: Path) -> None:
+    """Remove a folder so that it is whole or not there at any moment.
+
+    Raises
+    ------
+    FileNotFoundError
+        It is not there.
+    """
+    aside = _beside(path)
+    path.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
 def _beside(path: Path) -> Path:
     """Return a path on the same file system that no other call has."""
     return path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}{path.suffix}")
@@ -114,10 +127,8 @@ def _swap(new: Path, path: Path) -> None:
         except OSError as error:
             if error.errno not in _OCCUPIED:
                 raise
-        aside = _beside(path)
         with suppress(FileNotFoundError):  # another process was faster
-            path.rename(aside)
-        shutil.rmtree(aside, ignore_errors=True)
+            remove_folder(path)
 
 
 def _same_files(one: Path, other: Path) -> bool:

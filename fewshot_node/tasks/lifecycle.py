@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from fewshot_node.disk import remove_folder
 from fewshot_node.errors import TaskError, UnknownTaskError
 from fewshot_node.tasks.approval import score_note
 from fewshot_node.tasks.lock import task_lock
@@ -122,7 +123,7 @@ class Lifecycle:
             digest = copy_revision(waiting, self._place(revision))
             how = "shadow" if shadow else "live"
             self._write(standing.changed(f"adopted as revision {revision}, {how}", **{how: revision}))
-            shutil.rmtree(waiting)
+            remove_folder(waiting)
         logger.info("task %s adopted as revision %d, %s, digest %s", self._name, revision, how, digest)
         return revision, digest
 

@@ -12,14 +12,14 @@ def die(*_: object, **__: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def crash_in(place: str, action: Callable[[], object]) -> None:
-    """Let a child of this process, which has all modules loaded, be killed when it comes to a place."""
+def crash_in(place: str, action: Callable[[], object], instead: Callable[..., None] = die) -> None:
+    """Let a child of this process, which has all modules loaded, be killed when it comes to a place, by `instead`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # threads that torch has: the child uses none
         child = os.fork()
     if not child:
         try:
-            pytest.MonkeyPatch().setattr(place, die)
+            pytest.MonkeyPatch().setattr(place, instead)
             action()
         finally:
             os._exit(1)

@@ -20,7 +20,7 @@ from fewshot_node.tasks.registry import Registry
 from fewshot_node.tasks.task import PublishedTask, TaskDefinition
 from fewshot_node.vision.backbone import DenseEncoder
 from tests.tasks.conftest import Example
-from tests.tasks.crash import crash_in
+from tests.tasks.crash import crash_in, die
 from tests.tasks.exchange.conftest import ANYBODY
 
 
@@ -138,6 +138,24 @@ def test_a_kill_before_it_is_live_leaves_it_waiting(site: Registry, exported: Pa
     assert site.candidates() == (), "the newest revision of a task is not live by being there"
     number, _ = adopt(site, "organs", 1)
     assert site.published("organs").revision == number
+
+
+def test_a_kill_when_it_is_taken_away_leaves_it_whole_or_not_there(site: Registry, exported: Path) -> None:
+    """What is half removed could not be adopted any more, and would be shown as waiting for ever."""
+    import_task(site, exported, ANYBODY)
+
+    def begin_removing(folder: Path, **options: object) -> None:
+        for path in Path(folder).glob("fit.json"):
+            path.unlink()
+            die()
+        remove(folder, **options)
+
+    remove = shutil.rmtree
+    crash_in("shutil.rmtree", lambda: adopt(site, "organs", 1), begin_removing)
+    assert site.published("organs").revision == 1
+    for left in waiting_revisions(site, "organs"):
+        load_waiting(site, "organs", left)
+    assert import_task(site, exported, ANYBODY).was_here
 
 
 def test_what_was_adopted_is_not_adopted_again(site: Registry, exported: Path) -> None:
