@@ -158,7 +158,7 @@ class Lifecycle:
         Raises
         ------
         TaskError
-            There is no such revision, it is live already, it never was, it was altered, or the task is retired.
+            There is no such revision, it is live already, it never was live, was altered, or the task is retired.
         """
         with task_lock(self._folder, "task rollback"):
             standing = self.standing()
@@ -167,9 +167,9 @@ class Lifecycle:
             self.load(chosen)
             if chosen == standing.live:
                 raise TaskError(f"revision {chosen} of task {self._name} is live already: name another one")
-            if standing.ran_in_shadow_only(chosen):
+            if not standing.was_live(chosen):
                 remedy = f"task go-live {self._name} {chosen} lets it"
-                raise TaskError(f"revision {chosen} of task {self._name} ran in shadow and never was live: {remedy}")
+                raise TaskError(f"revision {chosen} of task {self._name} never was live: {remedy}")
             shadow = None if standing.shadow == chosen else standing.shadow
             self._write(standing.changed(f"rolled back to revision {chosen}", live=chosen, shadow=shadow))
         return chosen
@@ -231,9 +231,8 @@ class Lifecycle:
             raise TaskError(f"task {self._name} is retired: take it back first (task retire {self._name} --undo)")
 
     def _one_before(self, standing: Standing) -> int:
-        known = [number for number in self._published() if not standing.ran_in_shadow_only(number)]
-        lower = [number for number in known if standing.live is not None and number < standing.live]
-        before = standing.before_live() or (lower[-1] if lower else None)
+        self._published()
+        before = standing.before_live()
         if before is None:
             raise TaskError(f"task {self._name} has no earlier revision to roll back to: see task show {self._name}")
         return before

@@ -64,10 +64,9 @@ class Standing(BaseModel):
         earlier = [one.live for one in self.history if one.live is not None and one.live != self.live]
         return earlier[-1] if earlier else None
 
-    def ran_in_shadow_only(self, revision: int) -> bool:
-        """Tell whether a revision took series, and its results never were sent."""
-        was_live, was_shadow = ({getattr(one, role) for one in self.history} for role in ("live", "shadow"))
-        return revision in was_shadow and revision not in was_live
+    def was_live(self, revision: int) -> bool:
+        """Tell whether a revision's results ever were sent, as far as the history goes back."""
+        return any(one.live == revision for one in self.history)
 
     def role(self, revision: int) -> str:
         """Say in a word or two what a revision does now."""

@@ -138,7 +138,7 @@ def test_what_ran_in_shadow_only_is_not_rolled_back_to(registry: Registry) -> No
     lifecycle = registry.lifecycle(NAME)
     with pytest.raises(TaskError, match="no earlier revision"):
         lifecycle.rollback()
-    with pytest.raises(TaskError, match=r"1 of task organs ran in shadow and never was live: task go-live organs 1"):
+    with pytest.raises(TaskError, match=r"1 of task organs never was live: task go-live organs 1"):
         lifecycle.rollback(1)
     go_live(registry, 1)
     assert lifecycle.rollback() == 2
@@ -322,6 +322,17 @@ def test_a_first_shadow_that_is_cut_short_does_not_go_live_by_being_there(regist
     crash_in("fewshot_node.tasks.standing.Standing.changed", lambda: registry.publish(NAME, shadow=True))
     assert registry.lifecycle(NAME).revisions() == (1,)
     assert running(registry) == []
+
+
+def test_what_was_cut_short_before_it_was_live_is_not_rolled_back_to(registry: Registry) -> None:
+    """Else a shadow, or what has not the score that a site asks for, would be sent after all."""
+    crash_in("fewshot_node.tasks.standing.Standing.changed", lambda: registry.publish(NAME, shadow=True))
+    assert registry.publish(NAME) == 2
+    with pytest.raises(TaskError, match="no earlier revision"):
+        registry.lifecycle(NAME).rollback()
+    with pytest.raises(TaskError, match=r"revision 1 of task organs never was live: task go-live organs 1"):
+        registry.lifecycle(NAME).rollback(1)
+    assert standing(registry)["live"] == 2
 
 
 def test_two_publishers_at_once_make_two_revisions(registry: Registry) -> None:
