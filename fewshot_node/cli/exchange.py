@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from fewshot_node.cli.arguments import TaskName
+from fewshot_node.cli.lifecycle import shadow_text
 from fewshot_node.cli.state import cli_state
 
 
@@ -95,7 +96,7 @@ def adopt(
     waiting.check_models(models.encoder.weights_digest, models.sam_digest)
     minimum = settings.publish.minimum_score
     number, digest = adopt_revision(registry, task, revision, shadow=in_shadow, minimum_score=minimum)
-    how = "runs in shadow" if in_shadow else "is live"
+    how = shadow_text(registry.lifecycle(task), number) if in_shadow else "is live"
     typer.echo(f"task {task} revision {number} {how}, digest {digest[:12]}")
     if in_shadow:
         typer.echo(f"next: fewshot-node task go-live {task}")

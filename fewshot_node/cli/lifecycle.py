@@ -43,7 +43,8 @@ def publish(
     digest = load_models(settings.worker).sam_digest if refines else None
     revision = registry.publish(name, digest, shadow=in_shadow, minimum_score=settings.publish.minimum_score)
     if in_shadow:
-        typer.echo(f"task {name} revision {revision} runs in shadow; next: fewshot-node task go-live {name}")
+        how = shadow_text(registry.lifecycle(name), revision)
+        typer.echo(f"task {name} revision {revision} {how}; next: fewshot-node task go-live {name}")
     else:
         typer.echo(f"task {name} revision {revision} is live")
 
@@ -107,8 +108,18 @@ def shadow(
     """Let a published revision run in shadow: on matching series, recorded, its results kept and not sent."""
     if end is (revision is not None):
         raise typer.BadParameter("give either a REVISION or --end")
-    _lifecycle(context, name).put_in_shadow(revision)
-    typer.echo(f"task {name}: nothing runs in shadow" if end else f"task {name} revision {revision} runs in shadow")
+    lifecycle = _lifecycle(context, name)
+    lifecycle.put_in_shadow(revision)
+    if revision is None:
+        typer.echo(f"task {name}: nothing runs in shadow")
+    else:
+        typer.echo(f"task {name} revision {revision} {shadow_text(lifecycle, revision)}")
+
+
+def shadow_text(lifecycle: "Lifecycle", revision: int) -> str:
+    """Say that a revision runs in shadow now, and in the place of which one."""
+    before = lifecycle.standing().replaced_shadow(revision)
+    return "runs in shadow" if before is None else f"runs in shadow in place of revision {before}"
 
 
 def standing_text(lifecycle: "Lifecycle") -> str:

@@ -13,6 +13,11 @@ def plain_console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where it is not one."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def print_table(table: Table, otherwise: str) -> None:
     """Print a table, wide enough for UIDs where no terminal sets a width, or `otherwise` when it is empty."""
     width = None if sys.stdout.isatty() else _PLAIN_WIDTH

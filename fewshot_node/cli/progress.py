@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 
 @contextmanager
 def watched() -> Iterator["Watch"]:
-    """Show a bar; its stages replace each other, and it goes when all is done.
+    """Show a bar on a terminal; its stages replace each other, and it goes when all is done.
 
     A line a stage is for a node's log: meanwhile it would come some hundred times.
     """
     logger = logging.getLogger("fewshot_node")
     level = logger.level
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    # Elsewhere it would leave an empty line behind.
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=None)
 
         def show(stage: str, done: int, total: int) -> None:

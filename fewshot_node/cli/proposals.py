@@ -9,7 +9,7 @@ import typer
 from rich.table import Column, Table
 
 from fewshot_node.cli.arguments import TaskName
-from fewshot_node.cli.printing import print_table
+from fewshot_node.cli.printing import counted, print_table
 from fewshot_node.cli.progress import feature_cache, watched
 from fewshot_node.cli.state import cli_state
 from fewshot_node.config import NodeSettings
@@ -78,7 +78,7 @@ def accept(
         registry, task, name, by or operating_user(), lambda proposal: _images(proposal, via, settings)
     )
     kind = "template" if template.label_values else "negative template"
-    typer.echo(f"task {task}: {kind} {template.name} with {len(template.array)} slices is in the draft")
+    typer.echo(f"task {task}: {kind} {template.name} with {counted(len(template.array), 'slice')} is in the draft")
     if score:
         typer.echo(f"  before  {told}\n  with it {_score(registry, task, settings)}")
     typer.echo(f"next: fewshot-node task fit {task}; template remove {task} {template.name} takes it out again")

@@ -9,7 +9,7 @@ from rich.table import Table
 from fewshot_node.cli import lifecycle
 from fewshot_node.cli.arguments import TaskName
 from fewshot_node.cli.labels import labels_from
-from fewshot_node.cli.printing import plain_console, print_table
+from fewshot_node.cli.printing import counted, plain_console, print_table
 from fewshot_node.cli.progress import feature_cache, watched
 from fewshot_node.cli.state import cli_state
 from fewshot_node.output import OUTPUT_CHOICES, OutputSettings
@@ -170,7 +170,8 @@ def fit(context: typer.Context, name: TaskName) -> None:
     with watched() as watch:
         report = Registry(settings.tasks).fit(name, encoder, feature_cache(settings), watch)
     typer.echo(
-        f"task {name}: learnt {report.labels} labels from {report.slices} slices in {report.seconds:.1f} s; "
+        f"task {name}: learnt {counted(report.labels, 'label')} from {counted(report.slices, 'slice')} "
+        f"in {report.seconds:.1f} s; "
         f"next: fewshot-node task publish {name}"
     )
 

@@ -5,6 +5,7 @@ of an earlier version of this package has none: there the newest revision is liv
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -67,6 +68,12 @@ class Standing(BaseModel):
     def was_live(self, revision: int) -> bool:
         """Tell whether a revision's results ever were sent, as far as the history goes back."""
         return any(one.live == revision for one in self.history)
+
+    def replaced_shadow(self, revision: int) -> int | None:
+        """Return which revision ran in shadow until the given one took its place; None when none did."""
+        shadows = pairwise((None, *(one.shadow for one in self.history)))
+        replaced = [before for before, after in shadows if after == revision != before]
+        return replaced[-1] if replaced else None
 
     def role(self, revision: int) -> str:
         """Say in a word or two what a revision does now."""

@@ -1,5 +1,6 @@
 """What becomes of a revision after it is published, as an administrator types it and reads it."""
 
+import re
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -30,7 +31,13 @@ def fitted(run: Run, series: PhantomSeries, tmp_path: Path) -> str:
     run("task", "add", "organs", "--label", "1=Liver", "--rule", "Modality=CT", "--adapter", "lda")
     labels = ["--labels", tmp_path / "labels.nii.gz", "--ignore-others"]
     assert run("template", "add", "organs", "--series", series.folder, *labels).status == 0
-    assert run("task", "fit", "organs").status == 0
+    learnt = run("task", "fit", "organs")
+    assert re.fullmatch(
+        r"task organs: learnt 1 label from \d+ slices in \d+\.\d s; next: fewshot-node task publish organs\n",
+        learnt.out,
+    )
+    assert learnt.status == 0
+    assert "" not in learnt.error.splitlines(), "no trace of a bar where there is no terminal"
     return "organs"
 
 
@@ -100,7 +107,13 @@ def test_shadows_begin_and_end(run: Run, fitted: str) -> None:
     assert run("task", "shadow", fitted, "1").out == "task organs revision 1 runs in shadow\n"
     assert "runs in shadow already" in refusal(run("task", "shadow", fitted, "1"))
     assert "revision 2 live, revision 1 shadow" in run("task", "list").out
+    again = run("task", "publish", fitted, "--shadow").out
+    assert again.startswith("task organs revision 3 runs in shadow in place of revision 1; next: fewshot-node task")
+    told = run("task", "shadow", fitted, "1").out
+    assert told == "task organs revision 1 runs in shadow in place of revision 3\n"
     assert run("task", "shadow", fitted, "--end").out == "task organs: nothing runs in shadow\n"
+    assert run("task", "shadow", fitted, "3").out == "task organs revision 3 runs in shadow\n"
+    assert run("task", "shadow", fitted, "--end").status == 0
     for wrong in ([], ["1", "--end"]):
         printed = run("task", "shadow", fitted, *wrong)
         assert (printed.status, "give either a REVISION or --end" in printed.error) == (2, True)
