@@ -26,8 +26,9 @@ _SHIFT_SHARE = 0.3
 _SCALE_COST = 65.0
 # Shares below it are no evidence, so that a landmark beyond the image's edge costs a figure nothing.
 _LEAST_SHARE = 1e-2
-_TOLERANCE_CELLS = 3
-_SPREAD_CELLS = 6.0
+# Of the grid's long side: how far from a map's peak a figure still meets it, and how wide a foretold place is.
+_TOLERANCE_SHARE = 0.047
+_SPREAD_SHARE = 0.094
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,7 +84,7 @@ def nearness(place: NDArray[np.float64], cells: tuple[int, ...]) -> FloatArray:
     """Return the logarithm of a wide Gaussian around a place, 0 at its top: float32 (h, w)."""
     rows, columns = np.ogrid[: cells[0], : cells[1]]
     square = (rows - place[0]) ** 2 + (columns - place[1]) ** 2
-    return np.asarray(-0.5 * square / _SPREAD_CELLS**2, dtype=np.float32)
+    return np.asarray(-0.5 * square / (_SPREAD_SHARE * max(cells)) ** 2, dtype=np.float32)
 
 
 def _middle(cells: tuple[int, ...]) -> NDArray[np.float64]:
@@ -92,10 +93,11 @@ def _middle(cells: tuple[int, ...]) -> NDArray[np.float64]:
 
 def _evidence(shares: FloatArray) -> FloatArray:
     """Return tolerant log shares, 0 where there is no evidence, with margins as wide as the grid."""
-    reach = np.arange(-_TOLERANCE_CELLS, _TOLERANCE_CELLS + 1)
-    near = np.hypot(reach[:, None], reach[None]) <= _TOLERANCE_CELLS
-    tolerant = np.stack([maximum_filter(share, footprint=near) for share in shares])
     margin = max(shares.shape[1:])
+    tolerance = max(1, round(_TOLERANCE_SHARE * margin))
+    reach = np.arange(-tolerance, tolerance + 1)
+    near = np.hypot(reach[:, None], reach[None]) <= tolerance
+    tolerant = np.stack([maximum_filter(share, footprint=near) for share in shares])
     return np.pad(np.log1p(tolerant / _LEAST_SHARE), ((0, 0), (margin, margin), (margin, margin)))
 
 
