@@ -14,6 +14,8 @@ from torch.nn import functional
 
 from fewshot_node.errors import TaskError
 from fewshot_node.records import FeatureMap, LabelArray, Localization
+from fewshot_node.vision.adapters.calibration import silence_absent
+from fewshot_node.vision.adapters.context import ContextAdapter
 from fewshot_node.vision.adapters.support import Adapter
 
 logger = logging.getLogger(__name__)
@@ -91,6 +93,8 @@ def localize(
     settings = settings or CleaningSettings()
     started = time.perf_counter()
     scores = smooth_over_slices(adapter.scores(features), spacing_mm[0], settings.smoothing_mm)
+    if isinstance(adapter, ContextAdapter):
+        scores = silence_absent(scores, adapter.gates)
     label_map = label_voxels(scores, features.image_shape, adapter.label_values)
     label_map = clean(label_map, adapter.label_values, float(np.prod(spacing_mm)), settings)
     logger.info("localized %d labels in %.1f s", len(adapter.label_values), time.perf_counter() - started)

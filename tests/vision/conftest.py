@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fewshot_node.records import FeatureMap
-from fewshot_node.vision.adapters import AdapterSettings
+from fewshot_node.vision.adapters import AdapterSettings, Support, fit_adapter
 
 
 class ThermometerEncoder(nn.Module):
@@ -73,3 +73,19 @@ def thermometer():
 def given_scores():
     """Build `GivenScores` adapters."""
     return GivenScores
+
+
+@pytest.fixture
+def context_scores():
+    """Build a context adapter of given scores, with figures or gates that are given too."""
+
+    def build(scores, **known):
+        values = tuple(range(1, scores.shape[1]))
+        labels = np.zeros((1, 8, 8), dtype=np.uint8)
+        labels.flat[: len(values)] = values
+        support = Support(np.ones((1, 8, 8, 2), np.float32), labels, np.zeros(1, int), values)
+        fitted = fit_adapter(support, AdapterSettings(name="context", steps=1))
+        parts = {name: getattr(fitted, name) for name in type(fitted).__dataclass_fields__}
+        return type("Given", (type(fitted),), {"scores": lambda self, features: scores.copy()})(**{**parts, **known})
+
+    return build

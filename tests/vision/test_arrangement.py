@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fewshot_node.vision.adapters import AdapterSettings, Support, fit_adapter
+from fewshot_node.vision.adapters import Support
 from fewshot_node.vision.adapters.arrangement import arrangements, foretold_places, nearness
 from fewshot_node.vision.landmarks import LandmarkSettings, locate_landmarks
 
@@ -90,7 +90,7 @@ def test_arrangements_are_middles_of_the_annotated_slices_alone() -> None:
     np.testing.assert_allclose(arrangements(support), expected, atol=1e-6)
 
 
-def test_landmarks_are_sought_near_where_their_figure_foretells_them(blank_features) -> None:  # type: ignore[no-untyped-def]
+def test_landmarks_are_sought_near_where_their_figure_foretells_them(blank_features, context_scores) -> None:  # type: ignore[no-untyped-def]
     """The adapter's own map of one landmark is a little surer of its neighbour's place."""
     true = posed(FIGURE, 1.0, 0.0, (0.05, 0.0))
     shares = 0.95 * hills(true)
@@ -98,7 +98,7 @@ def test_landmarks_are_sought_near_where_their_figure_foretells_them(blank_featu
     shares[1] *= 0.3
     ground = np.clip(1 - shares.sum(axis=0), 1e-3, 1)
     scores = np.log(np.concatenate([ground[None], shares + 1e-4]))[None].astype(np.float32)
-    adapter = with_scores(scores, FIGURE[None])
+    adapter = context_scores(scores, figures=FIGURE[None])
     places = {}
     for as_figure in (True, False):
         settings = LandmarkSettings(min_confidence=0.0, as_figure=as_figure)
@@ -108,15 +108,3 @@ def test_landmarks_are_sought_near_where_their_figure_foretells_them(blank_featu
         places[as_figure] = np.hypot(*(np.array(third[1:]) - true[2]))
     assert places[True] < 2
     assert places[False] > 8
-
-
-def with_scores(scores: np.ndarray, figures: np.ndarray):  # type: ignore[no-untyped-def]
-    """A context adapter with given figures, whose scores are given too."""
-    count = scores.shape[1] - 1
-    labels = np.zeros((1, 8, 8), dtype=np.uint8)
-    labels.flat[:count] = np.arange(1, count + 1)
-    support = Support(np.ones((1, 8, 8, 2), np.float32), labels, np.zeros(1, int), tuple(range(1, count + 1)))
-    fitted = fit_adapter(support, AdapterSettings(name="context", steps=1))
-    given = type("Given", (type(fitted),), {"scores": lambda self, features: scores.copy()})
-    parts = {name: getattr(fitted, name) for name in ("settings", "label_values", "head", "calibration")}
-    return given(**parts, figures=figures)

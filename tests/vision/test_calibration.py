@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fewshot_node.vision.adapters.calibration import channel_offsets, peak_threshold
+from fewshot_node.vision.adapters.calibration import channel_offsets, peak_threshold, presence_gate, silence_absent
 
 
 def test_a_channel_that_fires_too_early_is_held_back():
@@ -52,3 +52,25 @@ def test_peaks_that_overlap_do_not_make_every_second_landmark_absent():
 def test_a_label_whose_negatives_peak_higher_is_not_called_absent_for_it():
     threshold, _ = peak_threshold([2.0, 2.5, 5.0], [True, True, False])
     assert threshold < 2.0
+
+
+def test_a_gate_lies_half_way_between_slices_with_a_label_and_without() -> None:
+    assert presence_gate([6.0, 4.0, -1.0, -3.0, -2.0, -2.0, -2.0], [True] * 2 + [False] * 5) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("shown", [[True] * 3 + [False] * 4, [False] * 7, [True] * 7])
+def test_no_gate_where_too_few_slices_lack_the_label_or_none_shows_it(shown: list[bool]) -> None:
+    assert presence_gate([5.0] * 3 + [-5.0] * 4, shown) == -np.inf
+
+
+def test_a_label_is_silenced_on_the_slices_that_lack_it_alone() -> None:
+    scores = np.zeros((2, 3, 4, 4), dtype=np.float32)
+    scores[:, 1:] = -4
+    scores[0, 1, 1, 1], scores[1, 1, 2, 2] = 3.0, 1.0
+    scores[:, 2, 3, 3] = 1.0
+    found = silence_absent(scores, np.array([2.0, -np.inf], dtype=np.float32)).argmax(axis=1)
+    expected = np.zeros((2, 4, 4), dtype=int)
+    expected[0, 1, 1] = 1
+    expected[:, 3, 3] = 2
+    np.testing.assert_array_equal(found, expected)
+    assert scores[1, 1, 2, 2] == 1.0

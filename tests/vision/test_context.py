@@ -128,9 +128,9 @@ def test_of_a_label_that_was_not_learnt_nothing_is_taken_back() -> None:
 
 
 def test_what_an_earlier_version_stored_scores_as_it_did(tmp_path: Path) -> None:
-    """Published revisions of before there were offsets and figures go on."""
+    """Published revisions of before there were offsets, gates and figures go on."""
     fitted = fit_adapter(support_of(1, slices=3), AdapterSettings(name="context", steps=2))
-    later = {"offsets", "figures"}
+    later = {"offsets", "gates", "figures"}
     stored = {name: value for name, value in fitted.tensors().items() if name not in later}
     earlier = type("Earlier", (type(fitted),), {"tensors": lambda self: stored})
     parts = {one.name: getattr(fitted, one.name) for one in fields(fitted)}
@@ -143,3 +143,16 @@ def test_what_an_earlier_version_stored_scores_as_it_did(tmp_path: Path) -> None
     assert np.array_equal(found.peak_thresholds, fitted.peak_thresholds)
     located = locate_landmarks(FeatureMap(query, (96, 96)), found, (1.0, 1.0, 1.0))
     assert [one.label_value for one in located.landmarks] == [1, 2]
+
+
+def test_enough_slices_without_a_label_give_it_a_gate() -> None:
+    support = support_of(1, slices=24)
+    ids = np.repeat(np.arange(8), 3)
+    labels = support.labels.copy()
+    labels[(ids < 5)[:, None, None] & (labels == 2)] = 0
+    adapter = fit_adapter(
+        Support(support.features, labels, ids, (1, 2), slice_ids=ids), AdapterSettings(name="context", steps=3)
+    )
+    gates = adapter.tensors()["gates"].numpy()
+    assert gates[0] == -np.inf
+    assert np.isfinite(gates[1])

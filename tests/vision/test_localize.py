@@ -135,3 +135,13 @@ def test_impossible_rules_are_refused(wrong):
 def test_impossible_smoothing_is_refused_by_key():
     with pytest.raises(TaskError, match="smoothing_mm"):
         CleaningSettings(smoothing_mm=-1)
+
+
+def test_a_slice_below_the_gate_of_a_label_stays_without_it(context_scores, blank_features):
+    foreground = np.full((2, 8, 8), -2.0)
+    foreground[0, 2:6, 2:6], foreground[1, 2:6, 2:6] = 5.0, 1.0
+    scores = two_channels(foreground)
+    for gate, seen in ((-np.inf, [True, True]), (3.0, [True, False])):
+        adapter = context_scores(scores, gates=np.array([gate], dtype=np.float32))
+        found = localize(blank_features(scores, (64, 64)), adapter, (2.0, 1.0, 1.0), KEEP_ALL)
+        assert found.label_map.any(axis=(1, 2)).tolist() == seen

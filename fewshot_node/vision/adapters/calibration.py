@@ -1,5 +1,6 @@
 """Thresholds taken from the templates themselves, each slice scored as if it were new."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,9 @@ _OFFSET_COST = 0.002
 _ROUNDS = 2
 _DEFAULT_PEAK = (0.0, 1.0)
 _LEAST_DEVIATION = 1.0
+# Slices without a label that tell what a slice without it looks like: with one to four, as many true labels were
+# silenced on spines as false ones.
+_FEWEST_WITHOUT = 5
 # The head has seen the slices that are held out from the references, so their peaks are on the high side.
 _DEVIATIONS = 3.0
 
@@ -101,6 +105,38 @@ def peak_threshold(
     between = (present + float(np.mean(without))) / 2 if without else present
     threshold = min(between, present - deviations * deviation)
     return threshold, (present - threshold) / 2
+
+
+def presence_gate(peaks: Sequence[float], shown: Sequence[bool]) -> float:
+    """Return the `presence` below which a slice does not show a label; arguments as `peak_threshold` takes them.
+
+    It lies half way between the mean peak with the label and the mean one without; it is minus infinity where hardly a
+    slice lacks the label, or none shows it.
+    """
+    with_label = [peak for peak, is_shown in zip(peaks, shown, strict=True) if is_shown]
+    without = [peak for peak, is_shown in zip(peaks, shown, strict=True) if not is_shown]
+    if not with_label or len(without) < _FEWEST_WITHOUT:
+        return -math.inf
+    return float(np.mean(with_label) + np.mean(without)) / 2
+
+
+def silence_absent(scores: FloatMap, gates: NDArray[np.float32]) -> FloatMap:
+    """Put a label below the background throughout each slice that does not show it.
+
+    Parameters
+    ----------
+    scores
+        float32 (slices, labels + 1, h, w).
+    gates
+        float32 (labels,), as `presence_gate` returns them.
+    """
+    silenced = scores.copy() if np.isfinite(gates).any() else scores
+    for channel in np.flatnonzero(np.isfinite(gates)) + 1:
+        for index, one in enumerate(scores):
+            lacking = gates[channel - 1] - presence(one[None], int(channel))
+            if lacking > 0:
+                silenced[index, channel] = np.minimum(one[channel], one[0] - lacking)
+    return silenced
 
 
 @dataclass(frozen=True, slots=True, eq=False)

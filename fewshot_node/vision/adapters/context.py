@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from fewshot_node.records import FeatureMap, FloatArray
 from fewshot_node.vision.adapters.arrangement import arrangements
-from fewshot_node.vision.adapters.calibration import Calibration, peak_threshold, presence
+from fewshot_node.vision.adapters.calibration import Calibration, peak_threshold, presence, presence_gate
 from fewshot_node.vision.adapters.settings import AdapterSettings
 from fewshot_node.vision.adapters.support import Support
 from fewshot_node.vision.encode import autocast
@@ -107,6 +107,8 @@ class ContextAdapter:
 
     Attributes
     ----------
+    gates
+        float32 (labels,): `presence` below which a slice does not show a label, see `presence_gate`.
     figures
         float32 (templates, labels, 2): how each template's labels lie, see `arrangements`.
     """
@@ -115,6 +117,7 @@ class ContextAdapter:
     label_values: tuple[int, ...]
     head: ContextHead
     calibration: Calibration
+    gates: NDArray[np.float32]
     figures: NDArray[np.float32]
 
     @property
@@ -148,8 +151,8 @@ class ContextAdapter:
     def tensors(self) -> Mapping[str, Tensor]:
         """Return head and calibration."""
         head = {f"head.{name}": value.detach() for name, value in self.head.state_dict().items()}
-        figures = torch.from_numpy(self.figures)
-        return head | {"offsets": self.calibration.offsets, "peaks": self.calibration.peaks, "figures": figures}
+        known = {"gates": torch.from_numpy(self.gates), "figures": torch.from_numpy(self.figures)}
+        return head | {"offsets": self.calibration.offsets, "peaks": self.calibration.peaks} | known
 
     @classmethod
     def from_tensors(
@@ -162,9 +165,10 @@ class ContextAdapter:
         )
         labels = len(label_values)
         offsets = tensors.get("offsets", Calibration.neutral(labels).offsets)
+        gates = tensors.get("gates", torch.full((labels,), -math.inf)).numpy()
         figures = tensors.get("figures", torch.empty((0, labels, 2))).numpy()
         calibration = Calibration(offsets, tensors["peaks"])
-        return cls(settings, label_values, head.eval().requires_grad_(False), calibration, figures)
+        return cls(settings, label_values, head.eval().requires_grad_(False), calibration, gates, figures)
 
 
 def square_canvas(features: NDArray[Cell]) -> NDArray[Cell]:
@@ -188,14 +192,12 @@ def fit_context(support: Support, settings: AdapterSettings) -> ContextAdapter:
     trained, kept_out = _split(support)
     weights = _class_weights(cover[trained])
     head = _train(features[trained], cover[trained], weights, settings)
-    values = support.label_values
-    adapter = ContextAdapter(settings, values, head, Calibration.neutral(len(values)), arrangements(support))
-    if kept_out.any():
-        adapter = replace(
-            adapter,
-            calibration=_calibrate(adapter, features[kept_out], square_canvas(support.classes)[kept_out], weights),
-        )
-    return adapter
+    labels = len(support.label_values)
+    silent, figures = np.full(labels, -np.inf, dtype=np.float32), arrangements(support)
+    adapter = ContextAdapter(settings, support.label_values, head, Calibration.neutral(labels), silent, figures)
+    if not kept_out.any():
+        return adapter
+    return _calibrated(adapter, features[kept_out], square_canvas(support.classes)[kept_out], weights)
 
 
 def _side(rows: int, columns: int) -> int:
@@ -299,18 +301,20 @@ def context_loss(logits: Tensor, cover: Tensor, weights: Tensor) -> Tensor:
     return entropy + 1 - dice[1:].mean()
 
 
-def _calibrate(
+def _calibrated(
     adapter: ContextAdapter, features: NDArray[np.floating], classes: NDArray[np.int64], weights: Tensor
-) -> Calibration:
-    """Learn offsets and peaks from (slices, h, w, channels) that the head was not trained on."""
+) -> ContextAdapter:
+    """Learn offsets, peaks and gates from (slices, h, w, channels) that the head was not trained on."""
     scores = np.concatenate([adapter.scores(one[None]) for one in features])
     offsets = _unweighted(scores, classes, weights)
-    peaks = []
+    peaks, gates = [], []
     for channel in range(1, len(offsets)):
         heights = [presence(one[None] + offsets[:, None, None], channel) for one in scores]
         shown = [bool((one == channel).any()) for one in classes]
         peaks.append(peak_threshold(heights, shown, _DEVIATIONS))
-    return Calibration(torch.from_numpy(offsets), torch.tensor(peaks, dtype=torch.float32))
+        gates.append(presence_gate(heights, shown))
+    calibration = Calibration(torch.from_numpy(offsets), torch.tensor(peaks, dtype=torch.float32))
+    return replace(adapter, calibration=calibration, gates=np.array(gates, dtype=np.float32))
 
 
 def _unweighted(scores: NDArray[np.float32], classes: NDArray[np.int64], weights: Tensor) -> NDArray[np.float32]:
