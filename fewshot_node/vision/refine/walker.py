@@ -20,8 +20,9 @@ _BETA = 130.0
 _TOLERANCE = 1e-3
 # That a loose tolerance leaves a probability a little beyond 0..1 is no reason to warn.
 _PROBABILITY_SLACK = 1.0
-# The walker is never surer than this of what it was not told: neither witness can silence the other.
-_LEAST_PROBABILITY = 0.02
+# The walker is never surer than this of what it was not told, so that neither witness can silence the other; of what
+# it was told it is.
+_LEAST_PROBABILITY, _LEAST_AT_SEEDS = 0.02, 1e-9
 _BAND_SHARE = 0.35
 _MIN_BAND_PX = 3.0
 
@@ -68,7 +69,8 @@ def _walked(data: NDArray[np.float32], seeds: NDArray[np.int32]) -> dict[int, ND
     shares = random_walker(
         data, consecutive, beta=_BETA, mode="cg_j", tol=_TOLERANCE, prob_tol=_PROBABILITY_SLACK, return_full_prob=True
     )
-    bounded = np.clip(shares, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
+    least = np.where(seeds == _UNSEEDED, _LEAST_PROBABILITY, _LEAST_AT_SEEDS)
+    bounded = np.clip(shares, least, 1 - least)
     return dict(zip(kinds[1:].tolist(), np.log(bounded) - np.log1p(-bounded), strict=True))
 
 
