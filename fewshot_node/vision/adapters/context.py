@@ -14,23 +14,19 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from fewshot_node.records import FeatureMap, FloatArray
 from fewshot_node.vision.adapters.arrangement import arrangements
 from fewshot_node.vision.adapters.calibration import Calibration, peak_threshold, presence, presence_gate
+from fewshot_node.vision.adapters.context_head import MULTIPLE, ContextHead
 from fewshot_node.vision.adapters.settings import AdapterSettings
 from fewshot_node.vision.adapters.support import Support
 from fewshot_node.vision.encode import autocast
 
 Cell = TypeVar("Cell", bound=np.generic)
 
-# Cells of a side must halve this often.
-_LEVELS = 4
-_MULTIPLE = 1 << (_LEVELS - 1)
-_GROUPS = 8
-_DROPPED_FEATURES = 0.2
 _WEIGHT_DECAY = 1e-2
 _WARMUP_STEPS = 20
 # A rare label weighs more, but with the square root: a label of three cells must not drown the rest.
@@ -41,64 +37,6 @@ _LEAST_OVERLAP = 0.6
 # third of the landmarks that new patients show counted as absent.
 _DEVIATIONS = 5.0
 _SLICES_AT_ONCE = 8
-
-
-def _double_convolution(inputs: int, outputs: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for width in (inputs, outputs):
-        layers += [nn.Conv2d(width, outputs, 3, padding=1, bias=False), nn.GroupNorm(_GROUPS, outputs), nn.GELU()]
-    return nn.Sequential(*layers)
-
-
-class ContextHead(nn.Module):
-    """Features and place to logits: BDhw to B(labels + 1)hw, h and w multiples of 8.
-
-    Attributes
-    ----------
-    mean, scale
-        float32 (channels,): what features are standardised with.
-    """
-
-    def __init__(self, channels: int, width: int, classes: int) -> None:
-        super().__init__()
-        self.mean = nn.Parameter(torch.zeros(channels), requires_grad=False)
-        self.scale = nn.Parameter(torch.ones(channels), requires_grad=False)
-        widths = [_GROUPS * max(1, round(width * factor / _GROUPS)) for factor in (1, 1.5, 2, 3)]
-        self.enter = nn.Conv2d(channels + 2, widths[0], 1)
-        self.drop = nn.Dropout2d(_DROPPED_FEATURES)
-        self.down = nn.ModuleList(
-            _double_convolution(widths[max(level - 1, 0)], widths[level]) for level in range(_LEVELS)
-        )
-        self.up = nn.ModuleList(
-            _double_convolution(widths[level] + widths[level + 1], widths[level]) for level in range(_LEVELS - 1)
-        )
-        self.leave = nn.Conv2d(widths[0], classes, 1)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return the logits of standardised features."""
-        place = _places(features.shape[2], features.shape[3]).to(features)
-        inputs = torch.cat([self.drop(features), place.expand(len(features), -1, -1, -1)], dim=1)
-        current = self.enter(inputs.contiguous(memory_format=torch.channels_last))
-        passed = []
-        for level, block in enumerate(self.down):
-            current = block(current if level == 0 else functional.max_pool2d(current, 2))
-            passed.append(current)
-        for level in reversed(range(_LEVELS - 1)):
-            larger = functional.interpolate(current, scale_factor=2, mode="bilinear", align_corners=False)
-            current = self.up[level](torch.cat([passed[level], larger], dim=1))
-        logits: Tensor = self.leave(current)
-        return logits
-
-    def standardise(self, features: Tensor) -> Tensor:
-        """Bring raw BDhw to the support's scale."""
-        standard: Tensor = (features - self.mean[:, None, None]) * self.scale[:, None, None]
-        return standard
-
-
-def _places(height: int, width: int) -> Tensor:
-    """Return the place within the square, row and column from -1 to 1: (1, 2, h, w)."""
-    rows, columns = torch.linspace(-1, 1, height), torch.linspace(-1, 1, width)
-    return torch.stack(torch.meshgrid(rows, columns, indexing="ij"))[None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -201,7 +139,7 @@ def fit_context(support: Support, settings: AdapterSettings) -> ContextAdapter:
 
 
 def _side(rows: int, columns: int) -> int:
-    return math.ceil(max(rows, columns) / _MULTIPLE) * _MULTIPLE
+    return math.ceil(max(rows, columns) / MULTIPLE) * MULTIPLE
 
 
 def _margins(rows: int, columns: int) -> tuple[int, int]:
