@@ -52,13 +52,17 @@ def revision_score(revision: Path) -> CrossvalScore | None:
         raise TaskError(f"{revision / _PROVENANCE}: its score cannot be read: publish the task again") from error
 
 
-def require_score(name: str, score: CrossvalScore | None, minimum: float | None, or_else: str) -> None:
+def require_score(
+    name: str, score: CrossvalScore | None, minimum: float | None, or_else: str, *, imported: bool = False
+) -> None:
     """Refuse a task that did not reach the least score; None asks for nothing.
 
     Parameters
     ----------
     or_else
         What can be done without the score, for the message.
+    imported
+        It came from another site: only there can it be crossvalidated again.
 
     Raises
     ------
@@ -68,11 +72,14 @@ def require_score(name: str, score: CrossvalScore | None, minimum: float | None,
     if minimum is None:
         return
     rule = f"this site asks for a crossvalidated score of {minimum:g} (publish.minimum_score)"
-    instead = f"task crossval {name}, then publish; or {or_else}"
+    again = f"task crossval {name}, then publish"
+    better = f"add or correct templates, {again}"
+    if imported:
+        again = better = "get a revision that reached it from where this one came"
     if score is None:
-        raise TaskError(f"task {name} was not crossvalidated, and {rule}: {instead}")
+        raise TaskError(f"task {name} was not crossvalidated, and {rule}: {again}; or {or_else}")
     if not score.is_current:
-        raise TaskError(f"task {name}: {score.stale}, so its score no longer holds, and {rule}: {instead}")
+        raise TaskError(f"task {name}: {score.stale}, so its score no longer holds, and {rule}: {again}; or {or_else}")
     if score.mean < minimum:
         reached = f"{score.metric} {score.mean:.2f} ({score.low:.2f} to {score.high:.2f})"
-        raise TaskError(f"task {name} reached {reached}, and {rule}: add or correct templates, {instead}")
+        raise TaskError(f"task {name} reached {reached}, and {rule}: {better}; or {or_else}")

@@ -48,7 +48,7 @@ class Lifecycle:
         UnknownTaskError
             There is no such revision.
         """
-        known = self._published()
+        known = self.require_revisions()
         if revision not in known:
             raise UnknownTaskError(f"task {self._name} has no revision {revision}: it has {', '.join(map(str, known))}")
         return self._place(revision)
@@ -140,7 +140,7 @@ class Lifecycle:
         with task_lock(self._folder, "task go-live"):
             standing = self.standing() if revision is None else self._standing_or_new()
             self._require_in_service(standing)
-            known, chosen = self._published(), standing.shadow if revision is None else revision
+            known, chosen = self.require_revisions(), standing.shadow if revision is None else revision
             if chosen is None:
                 which = f"name one of {', '.join(map(str, known))} (task go-live {self._name} REVISION)"
                 raise TaskError(f"task {self._name} has no revision in shadow: {which}")
@@ -214,8 +214,14 @@ class Lifecycle:
             what = "taken back into service" if undo else "retired"
             self._write(standing.changed(what, retired=not undo))
 
-    def _published(self) -> tuple[int, ...]:
-        """Return the numbers of the revisions, of which there has to be one."""
+    def require_revisions(self) -> tuple[int, ...]:
+        """Return the numbers of the revisions, of which there has to be one.
+
+        Raises
+        ------
+        TaskError
+            There is none; the message says how to come to one.
+        """
         known = self.revisions()
         if not known:
             waits = any((self._folder / IMPORTS).glob("[0-9]*"))
@@ -231,7 +237,7 @@ class Lifecycle:
             raise TaskError(f"task {self._name} is retired: take it back first (task retire {self._name} --undo)")
 
     def _one_before(self, standing: Standing) -> int:
-        self._published()
+        self.require_revisions()
         before = standing.before_live()
         if before is None:
             raise TaskError(f"task {self._name} has no earlier revision to roll back to: see task show {self._name}")

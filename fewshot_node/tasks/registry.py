@@ -268,9 +268,8 @@ class Registry:
         lifecycle = self.lifecycle(name)
         wanted = lifecycle.standing().live if revision is None else revision
         if wanted is None:
-            if lifecycle.revisions():
-                raise TaskError(f"task {name} has no live revision: task go-live {name}, or name a revision")
-            raise TaskError(f"task {name} has no published revision: fit it and publish it")
+            lifecycle.require_revisions()
+            raise TaskError(f"task {name} has no live revision: task go-live {name}, or name a revision")
         return lifecycle.load(wanted)
 
     def candidates(self) -> tuple[Candidate, ...]:

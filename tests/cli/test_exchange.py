@@ -53,13 +53,17 @@ def test_an_imported_task_is_looked_at_first(run: Run, home: Path, published: st
     file = tmp_path / "organs.task"
     run("task", "export", published, "--out", file)
     assert "(with --shadow it sends nothing at first)" in run("task", "import", file, "--as", "west").out
-    for early in (["go-live", "west"], ["go-live", "west", "1"], ["rollback", "west"]):
+    commands = (["task", "go-live", "west"], ["task", "go-live", "west", "1"], ["task", "rollback", "west"])
+    for early in (*commands, ["task", "export", "west", "--out", tmp_path / "west.task"]):
         told = "task west has no published revision: adopt what was imported (task show west)"
-        assert told in run("task", *early).error
+        assert told in run(*early).error
     refused = run("task", "adopt", "west", "1")
     assert (refused.status, refused.out) == (1, "")
     assert "task west was not crossvalidated, and this site asks for a crossvalidated score of 0.7" in refused.error
-    assert "task crossval west, then publish; or let it run in shadow (task adopt west 1 --shadow)" in refused.error
+    assert (
+        "get a revision that reached it from where this one came; or let it run in shadow (task adopt west 1 --shadow)"
+        in refused.error
+    )
     done = run("task", "adopt", "west", "1", "--shadow")
     assert (done.status, "task west revision 1 runs in shadow, digest " in done.out) == (0, True)
     assert "next: fewshot-node task go-live west" in done.out

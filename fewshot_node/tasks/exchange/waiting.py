@@ -68,7 +68,7 @@ def adopt(
         load_waiting(registry, task, revision)
         if not shadow:
             or_else = f"let it run in shadow (task adopt {task} {revision} --shadow)"
-            require_score(task, revision_score(folder), minimum_score, or_else)
+            require_score(task, revision_score(folder), minimum_score, or_else, imported=True)
 
     return registry.lifecycle(task).adopt(import_folder(registry.root / task, revision), check, shadow=shadow)
 
