@@ -17,9 +17,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
-from pynetdicom import AE, build_context
+from pynetdicom import AE, build_context, evt
 from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.pdu import A_ASSOCIATE_RJ
 
 from fewshot_node.config import ReceiveSettings
 from fewshot_node.dicom.ledger import Ledger, SeriesEntry
@@ -79,9 +80,13 @@ def _split(path: Path) -> tuple[FileMetaDataset, bytes]:
 
 @dataclass
 class Sender:
-    """A storage SCU with one association, which sends what it is told to."""
+    """A storage SCU with one association, which sends what it is told to.
+
+    `received` are the PDUs that came: of a quick rejection `association.is_rejected` may not tell.
+    """
 
     association: Any
+    received: list[Any]
     _numbers: Iterator[int]
     _connection: Any = None
 
@@ -89,6 +94,11 @@ class Sender:
         # pynetdicom forgets to close it when the peer has died.
         transport = self.association.dul.socket
         self._connection = transport.socket if transport is not None else None
+
+    @property
+    def rejection(self) -> A_ASSOCIATE_RJ | None:
+        """What the association was rejected with."""
+        return next((pdu for pdu in self.received if isinstance(pdu, A_ASSOCIATE_RJ)), None)
 
     def store(self, dataset: Dataset) -> int:
         return self.store_raw(dataset.SOPInstanceUID, _encode(dataset))
@@ -279,9 +289,12 @@ def connect() -> Iterator[Callable[..., Sender]]:
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = DEADLINE_S
         wanted = contexts or [build_context(CTImageStorage, ExplicitVRLittleEndian)]
         verification = build_context("1.2.840.10008.1.1")
-        sender = Sender(
-            entity.associate("127.0.0.1", port, contexts=[verification, *wanted], ae_title=called), count(1)
+        received: list[Any] = []
+        noting: list[Any] = [(evt.EVT_PDU_RECV, lambda event: received.append(event.pdu))]
+        association = entity.associate(
+            "127.0.0.1", port, contexts=[verification, *wanted], ae_title=called, evt_handlers=noting
         )
+        sender = Sender(association, received, count(1))
         open_senders.append(sender)
         return sender
 

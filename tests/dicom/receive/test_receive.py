@@ -382,10 +382,8 @@ def test_a_nearly_full_disk_rejects_new_associations_as_transient_and_passes(
     before = connect(intake.receiver.port)
     with monkeypatch.context() as patch:
         patch.setattr(intake.spool, "free_bytes", lambda: 150 * 2**20)
-        rejected = connect(intake.receiver.port).association
-        assert rejected.is_rejected
-        answer = rejected.acceptor.primitive
-        assert (answer.result, answer.result_source) == (0x02, 0x03)  # transient, PS3.8 Table 9-21
+        answer = connect(intake.receiver.port).rejection
+        assert (answer.result, answer.source) == (0x02, 0x03)  # transient, PS3.8 Table 9-21
         assert before.store(make_instance()) == SUCCESS  # it was there first
     assert connect(intake.receiver.port).association.is_established
 
@@ -436,8 +434,8 @@ def test_ae_titles_are_checked(start_intake: Any, connect: Any) -> None:
     intake = start_intake(calling_ae_titles=("CT1", "MR1"))
     port = intake.receiver.port
     assert connect(port, calling="CT1").association.is_established
-    assert connect(port, calling="NOBODY").association.is_rejected
-    assert connect(port, calling="CT1", called="OTHER").association.is_rejected
+    assert connect(port, calling="NOBODY").rejection is not None
+    assert connect(port, calling="CT1", called="OTHER").rejection is not None
 
 
 def test_any_called_ae_title_will_do_when_it_is_not_required(start_intake: Any, connect: Any) -> None:
@@ -449,7 +447,7 @@ def test_no_more_associations_than_allowed(start_intake: Any, connect: Any, even
     intake = start_intake(max_associations=1)
     first = connect(intake.receiver.port)
     assert first.association.is_established
-    assert connect(intake.receiver.port).association.is_rejected
+    assert connect(intake.receiver.port).rejection is not None
     assert first.echo() == SUCCESS
     first.release()
     eventually(lambda: connect(intake.receiver.port).association.is_established)
