@@ -20,9 +20,8 @@ _BETA = 130.0
 _TOLERANCE = 1e-3
 # That a loose tolerance leaves a probability a little beyond 0..1 is no reason to warn.
 _PROBABILITY_SLACK = 1.0
-# The walker is never surer than this of what it was not told, so that neither witness can silence the other; of what
-# it was told it is.
-_LEAST_PROBABILITY, _LEAST_AT_SEEDS = 0.02, 1e-9
+# The walker is never surer than this of what it was not told, so that neither witness can silence the other.
+_LEAST_PROBABILITY = 0.02
 _BAND_SHARE = 0.35
 _MIN_BAND_PX = 3.0
 
@@ -46,32 +45,36 @@ def walk(image: NDArray[np.float32], prompts: Sequence[Prompts], localization: L
     """
     part = _crop(prompts)
     odds = [_adapter_odds(prompt, localization, part) for prompt in prompts]
-    walked = _walked(image[0][part], _seeds(prompts, odds, part))
-    if not walked:
+    settled = _settle(image[0][part], _seeds(prompts, odds, part), odds)
+    if settled is None:
         return [prompt.coarse_mask.copy() for prompt in prompts]
-    # A region may have lost all its seeds to others' points: then it has no pixel.
-    summed = np.stack([own + walked.get(number, -np.inf) for number, own in enumerate(odds, start=_FIRST_REGION)])
-    winner = np.where(summed.max(axis=0) > 0, summed.argmax(axis=0), -1)
     masks = []
-    for index, prompt in enumerate(prompts):
+    for number, prompt in enumerate(prompts, start=_FIRST_REGION):
         mask = np.zeros_like(prompt.coarse_mask)
-        mask[part] = winner == index
+        mask[part] = settled == number
         masks.append(mask)
     return masks
 
 
-def _walked(data: NDArray[np.float32], seeds: NDArray[np.int32]) -> dict[int, NDArray[np.float64]]:
-    """Return each seed number's log-odds everywhere; nothing where seeds or image leave nothing to divide."""
+def _settle(
+    data: NDArray[np.float32], seeds: NDArray[np.int32], odds: Sequence[NDArray[np.float32]]
+) -> NDArray[np.int32] | None:
+    """Return the seeds' numbers everywhere; None where seeds or image leave nothing to divide."""
     kinds = np.unique(seeds)
     if kinds[0] != _UNSEEDED or len(kinds) < 3 or float(np.ptp(data)) < 1e-6:
-        return {}
+        return None
     consecutive = np.searchsorted(kinds, seeds)
     shares = random_walker(
         data, consecutive, beta=_BETA, mode="cg_j", tol=_TOLERANCE, prob_tol=_PROBABILITY_SLACK, return_full_prob=True
     )
-    least = np.where(seeds == _UNSEEDED, _LEAST_PROBABILITY, _LEAST_AT_SEEDS)
-    bounded = np.clip(shares, least, 1 - least)
-    return dict(zip(kinds[1:].tolist(), np.log(bounded) - np.log1p(-bounded), strict=True))
+    unsure = seeds == _UNSEEDED  # a few pixels: all others keep their seed
+    bounded = np.clip(shares[:, unsure], _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
+    walked = dict(zip(kinds[1:].tolist(), np.log(bounded) - np.log1p(-bounded), strict=True))
+    # A region may have lost all its seeds to others' points: then it has no pixel.
+    summed = np.stack([own[unsure] + walked.get(number, -np.inf) for number, own in enumerate(odds, _FIRST_REGION)])
+    settled = seeds.copy()
+    settled[unsure] = np.where(summed.max(axis=0) > 0, summed.argmax(axis=0) + _FIRST_REGION, _BACKGROUND)
+    return settled
 
 
 def _adapter_odds(prompt: Prompts, localization: Localization, part: tuple[slice, slice]) -> NDArray[np.float32]:
